@@ -1,0 +1,1 @@
+//! The xlb agent: daemon and command line.

@@ -1,0 +1,217 @@
+//! The validated model of a configuration file.
+//!
+//! A value of [`Config`] is sound: names are unique, every pool that a service names exists,
+//! families fit the forwarding modes, and every default has been filled in.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What holds for the host.
+    pub dataplane: Dataplane,
+    /// Pools of backends by name. A pool written inline in a service has the service's name.
+    pub pools: BTreeMap<String, Pool>,
+    /// Services by name.
+    pub services: BTreeMap<String, Service>,
+}
+
+/// `[dataplane]`: what holds for the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataplane {
+    /// Interfaces on which packets are taken in, by name. With one, packets leave where they came
+    /// in; with two or more they may be redirected.
+    pub interfaces: Vec<String>,
+    /// How the program is attached.
+    pub mode: Mode,
+    /// Key of the flow hash. Every node of a fleet needs the same one. `None`: generated once and
+    /// kept in the state directory.
+    pub hash_key: Option<HashKey>,
+    /// Outer source address of encapsulated IPv4. `None`: what the route to the backend prefers.
+    pub tunnel_source_v4: Option<std::net::Ipv4Addr>,
+    /// Outer source address of encapsulated IPv6. `None`: what the route to the backend prefers.
+    pub tunnel_source_v6: Option<std::net::Ipv6Addr>,
+    /// Bound of the table of flows that begin while slots move.
+    pub max_flows: u32,
+    /// Bound of the table of handshakes that are pending while slots move.
+    pub max_pending: u32,
+}
+
+/// A 128-bit key, written as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct HashKey(pub [u8; 16]);
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashKey(..)")
+    }
+}
+
+/// How the XDP program is attached to an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Native where the driver can, generic with a warning where it can't.
+    #[default]
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// In the network stack, after the kernel has built an skb: slow, works everywhere.
+    Generic,
+}
+
+/// `[[pool]]`: backends that share a Maglev ring and a health check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Name, unique among pools.
+    pub name: String,
+    /// Slots of the Maglev ring; prime. Another size moves every connection.
+    pub ring_slots: u32,
+    /// Backends in the order of the file, each address and port once.
+    pub backends: Vec<Backend>,
+    /// How a backend shows that it is well. `None`: always taken as well.
+    pub check: Option<Check>,
+    /// How long a backend that is down keeps its established connections.
+    pub down_grace: Grace,
+    /// After how long without packets a connection may be forgotten while slots move.
+    pub idle_timeout: Duration,
+    /// What happens to a backend that is no longer in the file.
+    pub on_remove: OnRemove,
+}
+
+/// For how long something that is down keeps its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grace {
+    /// For this long; zero moves them at once.
+    For(Duration),
+    /// They are never moved.
+    Forever,
+}
+
+/// What happens to the connections of a backend that is removed from the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnRemove {
+    /// No new connections; established ones go on until they have been idle for the idle timeout.
+    #[default]
+    Drain,
+    /// Established connections move at once, which breaks them.
+    Drop,
+}
+
+/// A backend of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Address that packets are sent to.
+    pub address: IpAddr,
+    /// Port of the backend. With `l2-dsr`, `ipip` and `gue` the packet's port is not changed, and
+    /// this one is only the check's.
+    pub port: u16,
+    /// Share of new connections, relative to the other backends. 0: none.
+    pub weight: u16,
+}
+
+impl Backend {
+    /// Address and port, by which a backend is known within its pool.
+    #[must_use]
+    pub const fn endpoint(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+}
+
+/// A health check.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Check {
+    /// What is probed.
+    pub kind: CheckKind,
+    /// Time from the start of one probe to the start of the next.
+    pub interval: Duration,
+    /// Time after which a probe without an answer has failed.
+    pub timeout: Duration,
+    /// Successes in a row after which a backend that was down is up.
+    pub rise: u32,
+    /// Failures in a row after which a backend that was up is down.
+    pub fall: u32,
+    /// Port to probe instead of the backend's.
+    pub port: Option<u16>,
+}
+
+/// What a health check probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckKind {
+    /// A TCP connection can be opened.
+    Tcp,
+}
+
+/// `[[service]]`: a virtual address and port, and the pool behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Name, unique among services.
+    pub name: String,
+    /// Virtual IP address.
+    pub vip: IpAddr,
+    /// Virtual port.
+    pub port: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// How packets reach the backend.
+    pub forward: Forward,
+    /// Name of the pool behind it.
+    pub pool: String,
+    /// What happens to new connections when no backend is well.
+    pub all_down: AllDown,
+    /// Whether the agent puts the VIP on an interface and announces it.
+    pub announce: Option<Announce>,
+}
+
+/// Transport protocol of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// TCP, IP protocol 6.
+    Tcp,
+    /// UDP, IP protocol 17.
+    Udp,
+}
+
+/// How a packet reaches its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forward {
+    /// The destination is rewritten; replies come back through the balancer.
+    Dnat,
+    /// The frame is sent to the backend's MAC address, the packet unchanged; the backend answers
+    /// the client directly.
+    L2Dsr,
+    /// The packet is put into another IP packet (IPv4 in IPv4, IPv6 in IPv6); the backend unpacks
+    /// it and answers the client directly.
+    Ipip,
+}
+
+/// What happens to a service none of whose backends is well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AllDown {
+    /// All backends are taken as well: the check may be what is broken.
+    #[default]
+    Panic,
+    /// Packets are dropped.
+    Drop,
+}
+
+/// How a VIP is announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Announce {
+    /// The address is put on an interface, and announced by gratuitous ARP (RFC 5227) or
+    /// unsolicited neighbour advertisements (RFC 4861, section 7.2.6).
+    Arp,
+}

@@ -1,2 +1,14 @@
-//! What the kernel and the agent share.
+//! What the kernel's and the agent's half of xlb share: packet headers, the keys and values of the
+//! maps, the reasons of a packet's end, checksum, hash, and the rule that picks a backend.
+//!
+//! Nothing here allocates, does I/O or knows the time; all of it is tested on the host.
 #![cfg_attr(not(test), no_std)]
+
+pub mod checksum;
+pub mod endpoint;
+pub mod hash;
+pub mod limits;
+pub mod maps;
+pub mod next_hop;
+pub mod reason;
+pub mod wire;

@@ -1,0 +1,30 @@
+//! The bounds of the data path. Each has its one home here.
+
+/// Entries of a block of an arena. An arena is an array map whose values are such blocks, since an
+/// array of single `u16` would take eight bytes an entry.
+pub const BLOCK_ENTRIES: usize = 4096;
+
+/// Places that a lookup in an endpoint table looks at before it gives up. The agent makes the table
+/// larger when an endpoint would lie further from its home.
+pub const ENDPOINT_PROBES: u32 = 8;
+
+/// Smallest number of entries of an endpoint table; a power of two.
+pub const ENDPOINT_TABLE_MIN: u32 = 64;
+
+/// Largest number of entries of an endpoint table; a power of two.
+pub const ENDPOINT_TABLE_MAX: u32 = 1 << 20;
+
+/// Interfaces that packets can leave by; 0 means none, so one less can be used.
+pub const MAX_EGRESS: u32 = 64;
+
+/// Prefixes, a family, in the table of next hops of replies.
+pub const MAX_ROUTES: u32 = 16_384;
+
+/// Backends of a host, over all pools: their numbers are 16 bits wide, and 0 means none.
+pub const MAX_BACKENDS: u32 = 65_535;
+
+/// Bytes of the ring buffer of events.
+pub const EVENTS_BYTES: u32 = 64 * 1024;
+
+/// Bytes of a pool's name in the agent's record, padded with zeros.
+pub const NAME_BYTES: usize = 64;

@@ -1,0 +1,316 @@
+//! The maps: their names, keys and values. This is the pinned layout; see [`LAYOUT_VERSION`].
+
+use crate::limits::NAME_BYTES;
+pub use crate::{
+    endpoint::{Endpoint4, Endpoint6, EndpointTarget, Entry4, Entry6},
+    next_hop::{Egress, NextHop},
+};
+
+/// Version of the layout, and the name of its directory below the pin directory.
+pub const LAYOUT_VERSION: &str = "v1";
+
+/// Names of the maps, as they are in the object and in the pin directory.
+pub mod name {
+    /// VIPs with an IPv4 address.
+    pub const VIPS4: &str = "VIPS4";
+    /// VIPs with an IPv6 address.
+    pub const VIPS6: &str = "VIPS6";
+    /// Endpoints of backends under `dnat`, IPv4.
+    pub const REPLIES4: &str = "REPLIES4";
+    /// Endpoints of backends under `dnat`, IPv6.
+    pub const REPLIES6: &str = "REPLIES6";
+    /// Services by number.
+    pub const SERVICES: &str = "SERVICES";
+    /// Backends by number.
+    pub const BACKENDS: &str = "BACKENDS";
+    /// The agent's record of pools.
+    pub const POOLS: &str = "POOLS";
+    /// The arena of rings.
+    pub const RING: &str = "RING";
+    /// The arena of slot words.
+    pub const SLOTS: &str = "SLOTS";
+    /// The arena of last misses.
+    pub const LAST_MISS: &str = "LAST_MISS";
+    /// Pending handshakes of marked slots.
+    pub const PENDING: &str = "PENDING";
+    /// Flows of marked slots.
+    pub const FLOWS: &str = "FLOWS";
+    /// Interfaces that packets leave by.
+    pub const EGRESS: &str = "EGRESS";
+    /// The same, for the kernel's redirect.
+    pub const EGRESS_DEVICES: &str = "EGRESS_DEVICES";
+    /// Next hops of replies, IPv4.
+    pub const ROUTES4: &str = "ROUTES4";
+    /// Next hops of replies, IPv6.
+    pub const ROUTES6: &str = "ROUTES6";
+    /// Traffic by attachment.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// Packets by reason.
+    pub const REASONS: &str = "REASONS";
+    /// What the program tells the agent.
+    pub const EVENTS: &str = "EVENTS";
+}
+
+/// The program's name in the object.
+pub const PROGRAM: &str = "xlb";
+
+/// Names of the read-only globals that the agent sets when it loads the program.
+pub mod global {
+    /// `[u64; 2]`: key of the flow hash.
+    pub const HASH_KEY: &str = "HASH_KEY";
+    /// `u32`: bits of [`super::feature`].
+    pub const FEATURES: &str = "FEATURES";
+    /// `u32`: entries of `VIPS4` less one.
+    pub const VIPS4_MASK: &str = "VIPS4_MASK";
+    /// `u32`: entries of `VIPS6` less one.
+    pub const VIPS6_MASK: &str = "VIPS6_MASK";
+    /// `u32`: entries of `REPLIES4` less one.
+    pub const REPLIES4_MASK: &str = "REPLIES4_MASK";
+    /// `u32`: entries of `REPLIES6` less one.
+    pub const REPLIES6_MASK: &str = "REPLIES6_MASK";
+}
+
+/// What a configuration uses. The verifier removes what is left out.
+pub mod feature {
+    /// Services with an IPv4 VIP.
+    pub const IPV4: u32 = 1 << 0;
+    /// Services with an IPv6 VIP.
+    pub const IPV6: u32 = 1 << 1;
+    /// Forwarding by `dnat`, and the way back of its replies.
+    pub const DNAT: u32 = 1 << 2;
+    /// Forwarding by `l2-dsr`.
+    pub const L2_DSR: u32 = 1 << 3;
+    /// Forwarding by `ipip`.
+    pub const IPIP: u32 = 1 << 4;
+    /// Packets may leave by another interface than they came in on.
+    pub const REDIRECT: u32 = 1 << 5;
+
+    /// Every feature with its name.
+    pub const ALL: &[(u32, &str)] = &[
+        (IPV4, "ipv4"),
+        (IPV6, "ipv6"),
+        (DNAT, "dnat"),
+        (L2_DSR, "l2-dsr"),
+        (IPIP, "ipip"),
+        (REDIRECT, "redirect"),
+    ];
+}
+
+/// IP protocol numbers that the program and the agent name (IANA, Assigned Internet Protocol
+/// Numbers).
+pub mod protocol {
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// IPv4 in IP.
+    pub const IPV4: u8 = 4;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// IPv6 in IP.
+    pub const IPV6: u8 = 41;
+    /// ICMPv6.
+    pub const ICMPV6: u8 = 58;
+}
+
+/// How a service's packets reach its backends: the byte in [`Service::forward`].
+pub mod forward {
+    /// Destination rewritten, replies come back.
+    pub const DNAT: u8 = 1;
+    /// Frame sent to the backend's MAC address.
+    pub const L2_DSR: u8 = 2;
+    /// Put into an outer IP header of the same family.
+    pub const IPIP: u8 = 3;
+}
+
+/// A service: value of `SERVICES`, by number from 1. Written whole before a VIP names it; after
+/// that only `state` and `counter_base` change, a store each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Service {
+    /// Virtual address; IPv4 in the first four bytes.
+    pub vip: [u8; 16],
+    /// Virtual port.
+    pub port_be: u16,
+    /// Transport protocol.
+    pub protocol: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// One of [`forward`].
+    pub forward: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+    /// First entry of the pool's ring in the arena.
+    pub ring_offset: u32,
+    /// Slots of the pool's ring.
+    pub ring_slots: u32,
+    /// Bits of [`service_state`].
+    pub state: u32,
+    /// Index in `COUNTERS` of the pool's backend at position 0.
+    pub counter_base: u32,
+    /// Number of the pool in `POOLS`.
+    pub pool: u32,
+    /// Counters that lie from `counter_base` on. Not read by the program.
+    pub counter_capacity: u32,
+    /// Zero.
+    pub reserved_end: [u32; 4],
+}
+
+const _: () = assert!(size_of::<Service>() == 64);
+
+/// Bits of [`Service::state`].
+pub mod service_state {
+    /// Slots of the ring move: the slot words are read, not the ring.
+    pub const MOVING: u32 = 1 << 0;
+    /// No backend is well and the service refuses packets.
+    pub const REFUSE: u32 = 1 << 1;
+    /// Every flow is tracked, moving or not.
+    pub const TRACKED: u32 = 1 << 2;
+}
+
+/// A backend: value of `BACKENDS`, by number from 1. The first 64 bytes are the program's, the rest
+/// is what an agent must find again after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Backend {
+    /// Where frames to it go: [`NextHop`].
+    pub next_hop: u64,
+    /// Bits of [`crate::maps::backend_flag`].
+    pub flags: u16,
+    /// Port.
+    pub port_be: u16,
+    /// Position among its pool's backends, by which its counters are found.
+    pub position: u16,
+    /// Sum of the words of the outer IPv4 header that do not change, folded; see
+    /// `xlb-ebpf/src/rewrite`.
+    pub outer_sum: u16,
+    /// Address; IPv4 in the first four bytes.
+    pub address: [u8; 16],
+    /// Source of the outer header under encapsulation.
+    pub outer_source: [u8; 16],
+    /// 4 or 6.
+    pub family: u8,
+    /// Zero.
+    pub reserved: [u8; 15],
+    /// Number of the pool in `POOLS`.
+    pub pool: u32,
+    /// Weight.
+    pub weight: u16,
+    /// Bits of [`backend_cause`].
+    pub cause: u16,
+    /// When it was found down, in seconds of CLOCK_MONOTONIC.
+    pub down_since_s: u32,
+    /// When its connections are moved although it drains; 0: never.
+    pub drain_deadline_s: u32,
+    /// Zero.
+    pub reserved_end: [u32; 12],
+}
+
+const _: () = assert!(size_of::<Backend>() == 128 && core::mem::offset_of!(Backend, pool) == 64);
+
+/// Bits of [`Backend::flags`].
+pub mod backend_flag {
+    /// The number is taken.
+    pub const USED: u16 = 1 << 0;
+    /// Gets no new connections, keeps those that it has.
+    pub const DRAIN: u16 = 1 << 1;
+    /// Failed its checks.
+    pub const DOWN: u16 = 1 << 2;
+    /// Has been down for longer than its grace: its connections move.
+    pub const DEAD: u16 = 1 << 3;
+}
+
+/// Bits of [`Backend::cause`]: why a backend drains.
+pub mod backend_cause {
+    /// By a command.
+    pub const DRAINED: u16 = 1 << 0;
+    /// It is no longer configured.
+    pub const REMOVED: u16 = 1 << 1;
+    /// Taken out by a command.
+    pub const DISABLED: u16 = 1 << 2;
+}
+
+/// The agent's record of a pool: value of `POOLS`, by number from 1. The program does not read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Pool {
+    /// Name in UTF-8, padded with zeros. All zero: the number is free.
+    pub name: [u8; NAME_BYTES],
+    /// First entry of its ring in the arena.
+    pub ring_offset: u32,
+    /// Slots of its ring.
+    pub ring_slots: u32,
+    /// When the first of the slots that move now was marked, in seconds of CLOCK_MONOTONIC; 0: the
+    /// pool is at rest.
+    pub moving_since_s: u32,
+    /// Zero.
+    pub reserved: [u32; 13],
+}
+
+const _: () = assert!(size_of::<Pool>() == 128);
+
+/// Traffic of an attachment of a backend to a service, on one CPU: value of `COUNTERS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct AttachmentCounters {
+    /// Packets sent to the backend.
+    pub packets: u64,
+    /// Bytes of their frames as received.
+    pub bytes: u64,
+    /// Packets among them that open a TCP connection.
+    pub connections: u64,
+    /// Replies of the backend.
+    pub reply_packets: u64,
+    /// Bytes of their frames as received.
+    pub reply_bytes: u64,
+    /// Zero: fills a power of two, so that the program finds an entry by a shift.
+    pub reserved: [u64; 3],
+}
+
+const _: () = assert!(size_of::<AttachmentCounters>() == 64);
+
+/// Key of `PENDING` and `FLOWS`: a flow with its service. IPv4 addresses fill the first four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct FlowKey {
+    /// Client's address, as it stands in the packet.
+    pub source: [u64; 2],
+    /// Virtual address, as it stands in the packet.
+    pub destination: [u64; 2],
+    /// Client's port, as it stands in the packet.
+    pub source_port_be: u16,
+    /// Virtual port, as it stands in the packet.
+    pub destination_port_be: u16,
+    /// Transport protocol.
+    pub protocol: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// Zero.
+    pub reserved: u16,
+}
+
+const _: () = assert!(size_of::<FlowKey>() == 40);
+
+/// What the program tells the agent through `EVENTS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// One of [`event`].
+    pub kind: u32,
+    /// The kernel's number of the interface that it is about.
+    pub ifindex: u32,
+    /// Address that it is about; IPv4 in the first four bytes.
+    pub address: [u8; 16],
+    /// 4 or 6.
+    pub family: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Event>() == 32);
+
+/// Kinds of [`Event`].
+pub mod event {
+    /// A reply's next hop on an interface has no known MAC address.
+    pub const NEIGHBOUR_MISSING: u32 = 1;
+}

@@ -1,0 +1,131 @@
+//! Why a packet left the program.
+
+/// What the kernel is told to do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Goes on into the host's network stack, untouched.
+    Pass,
+    /// Is dropped.
+    Drop,
+    /// Leaves by the interface that it came in on.
+    Tx,
+    /// Leaves by another interface.
+    Redirect,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $action:ident;)+) => {
+        /// Why a packet left the program. The number is the index of its counter in `REASONS`, the
+        /// name is what the CLI and the metrics print.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of its number.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)+];
+
+            /// The name that the CLI and the metrics print.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$name => $text,)+ }
+            }
+
+            /// What becomes of the packet.
+            #[inline(always)]
+            #[must_use]
+            pub const fn action(self) -> Action {
+                match self { $(Reason::$name => Action::$action,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Sent to a backend by the interface that it came in on. Counted by attachment.
+    Transmitted = "transmitted", Tx;
+    /// Sent to a backend by another interface. Counted by attachment.
+    Redirected = "redirected", Redirect;
+    /// Neither IPv4 nor IPv6.
+    NotIp = "not-ip", Pass;
+    /// To an address and port that no service has.
+    NotForService = "not-for-service", Pass;
+    /// An ICMP or ICMPv6 echo request to a VIP, answered here.
+    EchoReply = "echo-reply", Tx;
+    /// ICMP or ICMPv6 other than an echo request, to a VIP: for the host.
+    IcmpOther = "icmp-other", Pass;
+    /// Another protocol than TCP, UDP and ICMP.
+    OtherProtocol = "other-protocol", Pass;
+    /// Shorter than its headers say.
+    Truncated = "truncated", Drop;
+    /// An IPv4 header whose version or length can't be.
+    BadHeader = "bad-header", Drop;
+    /// IPv4 with options, which are not looked through.
+    Ipv4Options = "ipv4-options", Pass;
+    /// IPv6 with extension headers, which are not looked through.
+    ExtensionHeader = "extension-header", Pass;
+    /// A fragment to a VIP.
+    Fragment = "fragment", Drop;
+    /// Its TTL or hop limit ended here.
+    TtlExpired = "ttl-expired", Drop;
+    /// The service's slot names no backend.
+    NoBackend = "no-backend", Drop;
+    /// Every backend is down and the service says `all_down = "drop"`.
+    AllDown = "all-down", Drop;
+    /// The backend's next hop has no known MAC address.
+    BackendUnresolved = "backend-unresolved", Drop;
+    /// A reply whose next hop is not known; the agent was told.
+    ClientUnresolved = "client-unresolved", Drop;
+    /// A reply whose route leaves by an interface that xlb does not use.
+    ClientUnroutable = "client-unroutable", Drop;
+    /// No room for an outer header, or the packet would become too long.
+    NoHeadroom = "no-headroom", Drop;
+    /// A new connection for which a full table had no room while its slot moves.
+    FlowTableFull = "flow-table-full", Drop;
+    /// A map lacks what another map says it has: the agent is in the middle of a change, or wrong.
+    Inconsistent = "inconsistent", Drop;
+    /// A new connection went to its slot's older backend, since the flow table was full. Counted
+    /// besides the packet's own end.
+    FlowTableFullToStable = "flow-table-full-to-stable", Pass;
+    /// A lookup of the kernel's routes for a reply, counted besides the packet's own end.
+    FibLookup = "fib-lookup", Pass;
+}
+
+impl Reason {
+    /// Number of reasons.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Index of the reason's counter.
+    #[inline(always)]
+    #[must_use]
+    pub const fn index(self) -> u32 {
+        self as u32
+    }
+
+    /// Whether the reason is an event on a packet's way rather than its end.
+    #[must_use]
+    pub const fn is_event(self) -> bool {
+        matches!(self, Self::FlowTableFullToStable | Self::FibLookup)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_follow_the_list_and_names_are_unique() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(reason.index() as usize, index);
+            assert_eq!(
+                Reason::ALL
+                    .iter()
+                    .filter(|other| other.name() == reason.name())
+                    .count(),
+                1
+            );
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! IPv4 (RFC 791) and IPv6 (RFC 8200).
+
+use super::Header;
+
+/// An IPv4 header without options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, packed)]
+pub struct Ipv4Header {
+    /// Version in the upper four bits, length in 32-bit words in the lower ones.
+    pub version_ihl: u8,
+    /// Differentiated services (RFC 2474) and ECN (RFC 3168).
+    pub tos: u8,
+    /// Bytes of header and payload.
+    pub total_length_be: u16,
+    /// Identification of the datagram that fragments belong to.
+    pub identification_be: u16,
+    /// Flags in the upper three bits, offset in units of eight bytes in the rest.
+    pub flags_fragment_be: u16,
+    /// Time to live.
+    pub ttl: u8,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Header checksum.
+    pub checksum: u16,
+    /// Source address.
+    pub source_be: u32,
+    /// Destination address.
+    pub destination_be: u32,
+}
+
+const _: () = assert!(size_of::<Ipv4Header>() == 20);
+
+// SAFETY: packed integers: alignment of one, no padding, every bit pattern is valid.
+unsafe impl Header for Ipv4Header {}
+
+impl Ipv4Header {
+    /// [`Ipv4Header::version_ihl`] of a header without options.
+    pub const VERSION_IHL: u8 = 0x45;
+    /// More fragments, and the offset: a packet with any of these bits is a fragment.
+    pub const FRAGMENT_BE: u16 = 0x3fffu16.to_be();
+    /// Don't fragment.
+    pub const DONT_FRAGMENT_BE: u16 = 0x4000u16.to_be();
+}
+
+/// An IPv6 header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, packed)]
+pub struct Ipv6Header {
+    /// Version, traffic class and flow label.
+    pub version_class_flow_be: u32,
+    /// Bytes of what follows this header.
+    pub payload_length_be: u16,
+    /// Protocol of the payload, or an extension header.
+    pub next_header: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Source address, as it stands in memory.
+    pub source: [u64; 2],
+    /// Destination address, as it stands in memory.
+    pub destination: [u64; 2],
+}
+
+const _: () = assert!(size_of::<Ipv6Header>() == 40);
+
+// SAFETY: packed integers: alignment of one, no padding, every bit pattern is valid.
+unsafe impl Header for Ipv6Header {}
+
+/// IPv6 extension headers (IANA, IPv6 Extension Header Types).
+pub mod extension {
+    /// Hop-by-hop options (RFC 8200, section 4.3).
+    pub const HOP_BY_HOP: u8 = 0;
+    /// Routing (RFC 8200, section 4.4).
+    pub const ROUTING: u8 = 43;
+    /// Fragment (RFC 8200, section 4.5).
+    pub const FRAGMENT: u8 = 44;
+    /// Authentication (RFC 4302).
+    pub const AUTHENTICATION: u8 = 51;
+    /// Destination options (RFC 8200, section 4.6).
+    pub const DESTINATION: u8 = 60;
+}

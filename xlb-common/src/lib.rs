@@ -11,4 +11,7 @@ pub mod limits;
 pub mod maps;
 pub mod next_hop;
 pub mod reason;
+pub mod record;
+pub mod rule;
+pub mod slot;
 pub mod wire;

@@ -1,2 +1,92 @@
-//! Everything a contributor types.
-fn main() {}
+//! Everything that somebody types who builds xlb, tries it out or works on it: `cargo xtask COMMAND`.
+
+mod apt;
+mod build;
+mod check;
+mod demo;
+mod leftovers;
+mod licences;
+mod object_file;
+mod process;
+mod requirements;
+mod setup;
+mod structure;
+mod test;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sets up, builds, checks, tests and shows xlb.
+///
+/// Start with the demonstration, which does all that it needs: sudo -E env "PATH=$PATH" cargo xtask demo
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Finds or installs all that the build and the tests need.
+    ///
+    /// On Debian it installs what is missing with apt-get and cargo; on other systems it prints the
+    /// commands to type. It starts no service. When nothing is missing it uses no network.
+    ///
+    /// Example: cargo xtask setup --check
+    #[command(verbatim_doc_comment)]
+    Setup(setup::Options),
+    /// Builds the eBPF object and the agent.
+    ///
+    /// The agent lands in target/debug/xlb-agent, or in target/release/xlb-agent with --release.
+    ///
+    /// Example: cargo xtask build --release
+    #[command(verbatim_doc_comment)]
+    Build(build::Options),
+    /// Checks formatting, lints, documentation, the eBPF object, licences and structure.
+    ///
+    /// All checks run, whatever the others find. Each failure is listed at the end with the command
+    /// that shows it again.
+    ///
+    /// Example: cargo xtask check
+    #[command(verbatim_doc_comment)]
+    Check,
+    /// Runs all tests: on the host, in the kernel, and end to end in network namespaces.
+    ///
+    /// It needs root. Afterwards it makes sure that no namespace, process, pin or program is left.
+    ///
+    /// Example: cargo xtask test drain
+    #[command(verbatim_doc_comment)]
+    Test(test::Options),
+    /// Shows a virtual IP that outlives its backends, in a lab of network namespaces.
+    ///
+    /// It needs root. What follows the command's name is passed on to the demonstration.
+    ///
+    /// Example: cargo xtask demo --json
+    #[command(verbatim_doc_comment)]
+    Demo(demo::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Setup(options) => setup::run(&options),
+        Command::Build(options) => build::run(&options),
+        Command::Check => check::run(),
+        Command::Test(options) => test::run(&options),
+        Command::Demo(options) => demo::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            match process::signal_received() {
+                // What a shell expects of a command that a signal ended.
+                Some(signal) => ExitCode::from(128 + signal),
+                None => ExitCode::FAILURE,
+            }
+        }
+    }
+}

@@ -123,6 +123,9 @@ pub mod forward {
     pub const IPIP: u8 = 3;
 }
 
+/// TTL and hop limit of outer headers (RFC 1700).
+pub const OUTER_TTL: u8 = 64;
+
 /// A service: value of `SERVICES`, by number from 1. Written whole before a VIP names it; after
 /// that only `state` and `counter_base` change, a store each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -181,8 +184,7 @@ pub struct Backend {
     pub port_be: u16,
     /// Position among its pool's backends, by which its counters are found.
     pub position: u16,
-    /// Sum of the words of the outer IPv4 header that do not change, folded; see
-    /// `xlb-ebpf/src/rewrite`.
+    /// Sum of the words of the outer IPv4 header that do not change: [`outer_sum`].
     pub outer_sum: u16,
     /// Address; IPv4 in the first four bytes.
     pub address: [u8; 16],
@@ -207,6 +209,19 @@ pub struct Backend {
 }
 
 const _: () = assert!(size_of::<Backend>() == 128 && core::mem::offset_of!(Backend, pool) == 64);
+
+/// Sum of the words of an outer IPv4 header that are the same for every packet to a backend, folded
+/// to 16 bits; addresses as they stand in memory.
+#[must_use]
+pub const fn outer_sum(source: [u8; 4], destination: [u8; 4]) -> u16 {
+    use crate::{checksum, wire::Ipv4Header};
+    checksum::fold(
+        u16::from_ne_bytes([Ipv4Header::VERSION_IHL, 0]) as u64
+            + u16::from_ne_bytes([OUTER_TTL, protocol::IPV4]) as u64
+            + checksum::sum32(u32::from_ne_bytes(source))
+            + checksum::sum32(u32::from_ne_bytes(destination)),
+    )
+}
 
 /// Bits of [`Backend::flags`].
 pub mod backend_flag {
@@ -290,6 +305,25 @@ pub struct FlowKey {
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 40);
+
+impl FlowKey {
+    /// The tag by which a record says whose it is; see [`crate::record`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn tag(&self) -> u32 {
+        // The key of this hash is no secret: a tag tells neighbours in memory apart, not enemies.
+        crate::hash::FlowHash::new([0, 0])
+            .word(self.source[0] ^ self.destination[0].rotate_left(17))
+            .word(self.source[1] ^ self.destination[1].rotate_left(17))
+            .word(
+                self.source_port_be as u64
+                    | (self.destination_port_be as u64) << 16
+                    | (self.protocol as u64) << 32
+                    | (self.family as u64) << 40,
+            )
+            .finish()
+    }
+}
 
 /// What the program tells the agent through `EVENTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -58,10 +58,10 @@ reasons! {
     IcmpOther = "icmp-other", Pass;
     /// Another protocol than TCP, UDP and ICMP.
     OtherProtocol = "other-protocol", Pass;
-    /// Shorter than its headers say.
+    /// To a VIP, and shorter than its headers say.
     Truncated = "truncated", Drop;
-    /// An IPv4 header whose version or length can't be.
-    BadHeader = "bad-header", Drop;
+    /// Its IP header is incomplete or of another version; for the host to judge.
+    BadHeader = "bad-header", Pass;
     /// IPv4 with options, which are not looked through.
     Ipv4Options = "ipv4-options", Pass;
     /// IPv6 with extension headers, which are not looked through.
@@ -80,7 +80,9 @@ reasons! {
     ClientUnresolved = "client-unresolved", Drop;
     /// A reply whose route leaves by an interface that xlb does not use.
     ClientUnroutable = "client-unroutable", Drop;
-    /// No room for an outer header, or the packet would become too long.
+    /// With its outer header it is larger than the interface takes.
+    TooBig = "too-big", Drop;
+    /// The driver left no room for an outer header.
     NoHeadroom = "no-headroom", Drop;
     /// A new connection for which a full table had no room while its slot moves.
     FlowTableFull = "flow-table-full", Drop;

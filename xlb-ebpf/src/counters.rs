@@ -1,0 +1,53 @@
+//! Counts traffic by the attachment of a backend to a service, one update a packet.
+
+use xlb_common::{
+    maps::{Backend, Service},
+    wire::TcpHeader,
+};
+
+use crate::{
+    family::Family,
+    maps::{BACKENDS, COUNTERS},
+    packet::{Packet, Transport},
+};
+
+/// Counts a packet that went to a backend.
+#[inline(always)]
+pub fn forwarded<F: Family>(service: &Service, backend: &Backend, packet: &Packet<F>) {
+    let Some(counters) = COUNTERS.get_ptr_mut(index(service, backend)) else {
+        return;
+    };
+    // SAFETY: the pointer is to this CPU's value, and XDP is not preempted by itself.
+    unsafe {
+        (*counters).packets += 1;
+        (*counters).bytes += packet.frame_bytes;
+        if let Transport::Tcp { flags, .. } = packet.transport
+            && TcpHeader::opens(flags)
+        {
+            (*counters).connections += 1;
+        }
+    }
+}
+
+/// Counts a reply that went to a client.
+#[inline(always)]
+pub fn replied<F: Family>(service: &Service, backend: u16, packet: &Packet<F>) {
+    let Some(backend) = BACKENDS.get(u32::from(backend)) else {
+        return;
+    };
+    let Some(counters) = COUNTERS.get_ptr_mut(index(service, backend)) else {
+        return;
+    };
+    // SAFETY: the pointer is to this CPU's value, and XDP is not preempted by itself.
+    unsafe {
+        (*counters).reply_packets += 1;
+        (*counters).reply_bytes += packet.frame_bytes;
+    }
+}
+
+#[inline(always)]
+fn index(service: &Service, backend: &Backend) -> u32 {
+    // SAFETY: the agent changes this word when it gives the service more counters, hence volatile.
+    let base = unsafe { (&raw const service.counter_base).read_volatile() };
+    base + u32::from(backend.position)
+}

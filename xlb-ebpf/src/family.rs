@@ -1,0 +1,70 @@
+//! What differs between IPv4 and IPv6, so that the pipeline is written once.
+
+mod v4;
+mod v6;
+
+use aya_ebpf::bindings::bpf_fib_lookup;
+pub use v4::V4;
+pub use v6::V6;
+use xlb_common::{
+    endpoint::EndpointTarget,
+    hash::FlowHash,
+    maps::{Backend, FlowKey, NextHop},
+    reason::Reason,
+};
+
+use crate::{
+    frame::Frame,
+    packet::{Packet, Ports},
+};
+
+/// An address family.
+pub trait Family: Sized {
+    /// An address, as it stands in memory.
+    type Address: Copy;
+    /// 4 or 6.
+    const NUMBER: u8;
+    /// Bit of `xlb_common::maps::feature`.
+    const FEATURE: u32;
+    /// Protocol number of the family's ICMP.
+    const ICMP: u8;
+    /// Offset of what follows the IP header.
+    const TRANSPORT_OFFSET: usize;
+    /// Bytes of an outer header of the same family.
+    const OUTER_BYTES: usize;
+
+    /// Parses the IP header and what follows it.
+    fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, Reason>;
+    /// What a VIP's endpoint stands for.
+    fn find_vip(address: Self::Address, port_be: u16, protocol: u8) -> Option<EndpointTarget>;
+    /// What a backend's endpoint stands for.
+    fn find_reply(address: Self::Address, port_be: u16, protocol: u8) -> Option<EndpointTarget>;
+    /// Takes the flow's addresses and ports into a hash.
+    fn hash(hash: FlowHash, packet: &Packet<Self>, ports: Ports, protocol: u8) -> u32;
+    /// The flow's key in `PENDING` and `FLOWS`.
+    fn flow_key(packet: &Packet<Self>, ports: Ports, protocol: u8) -> FlowKey;
+    /// An address out of a map's value.
+    fn address(bytes: &[u8; 16]) -> Self::Address;
+    /// Takes one from the TTL or hop limit.
+    fn hop(frame: &mut Frame<'_>) -> Result<(), Reason>;
+    /// Sets the destination; gives the change of the transport's checksum.
+    fn set_destination(frame: &mut Frame<'_>, new: Self::Address) -> Result<u64, Reason>;
+    /// Sets the source; gives the change of the transport's checksum.
+    fn set_source(frame: &mut Frame<'_>, new: Self::Address) -> Result<u64, Reason>;
+    /// Puts the packet into an outer header to the backend. `entropy` goes where routers look for
+    /// it.
+    fn encapsulate(
+        frame: &mut Frame<'_>,
+        backend: &Backend,
+        mtu: u16,
+        entropy: u32,
+    ) -> Result<(), Reason>;
+    /// Turns an echo request around.
+    fn answer_echo(frame: &mut Frame<'_>) -> Result<(), Reason>;
+    /// Next hop towards a client, from the agent's table.
+    fn route(address: Self::Address) -> Option<NextHop>;
+    /// Asks the kernel for the way from one address to another.
+    fn fib_request(from: Self::Address, to: Self::Address, ifindex: u32) -> bpf_fib_lookup;
+    /// The address as it stands in an event.
+    fn event_address(address: Self::Address) -> [u8; 16];
+}

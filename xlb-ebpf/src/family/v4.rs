@@ -1,0 +1,225 @@
+//! IPv4.
+
+use aya_ebpf::{bindings::bpf_fib_lookup, maps::lpm_trie::Key};
+use xlb_common::{
+    checksum,
+    endpoint::{self, Endpoint4, EndpointTarget},
+    hash::FlowHash,
+    maps::{Backend, FlowKey, NextHop, feature, protocol},
+    reason::Reason,
+    wire::{ETHER_TYPE_IPV4_BE, EthernetHeader, IcmpHeader, Ipv4Header},
+};
+
+use super::Family;
+use crate::{
+    frame::Frame,
+    globals,
+    maps::{REPLIES4, ROUTES4, VIPS4},
+    packet::{self, NETWORK_OFFSET, Packet, Ports, Transport},
+};
+
+/// IPv4.
+pub struct V4;
+
+/// TTL of packets that begin here (RFC 1700).
+const TTL: u8 = 64;
+
+/// Address family of IPv4 in the kernel.
+const AF_INET: u8 = 2;
+
+impl Family for V4 {
+    type Address = u32;
+    const NUMBER: u8 = 4;
+    const FEATURE: u32 = feature::IPV4;
+    const ICMP: u8 = protocol::ICMP;
+    const TRANSPORT_OFFSET: usize = NETWORK_OFFSET + size_of::<Ipv4Header>();
+    const OUTER_BYTES: usize = size_of::<Ipv4Header>();
+
+    #[inline(always)]
+    fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, Reason> {
+        let Ok(ip) = frame.at::<Ipv4Header>(NETWORK_OFFSET) else {
+            return Err(Reason::BadHeader);
+        };
+        if ip.version_ihl != Ipv4Header::VERSION_IHL {
+            return Err(match ip.version_ihl {
+                0x46..=0x4f => Reason::Ipv4Options,
+                _ => Reason::BadHeader,
+            });
+        }
+        let transport = if ip.flags_fragment_be & Ipv4Header::FRAGMENT_BE == 0 {
+            packet::transport::<Self>(
+                frame,
+                ip.protocol,
+                u16::from_be(ip.total_length_be) as usize,
+            )
+        } else {
+            Transport::Fragment
+        };
+        Ok(Packet {
+            source: ip.source_be,
+            destination: ip.destination_be,
+            transport,
+            frame_bytes: frame.length() as u64,
+        })
+    }
+
+    #[inline(always)]
+    fn find_vip(address: u32, port_be: u16, protocol: u8) -> Option<EndpointTarget> {
+        endpoint::find(
+            Endpoint4::new(address, port_be, protocol),
+            globals::vips4_mask(),
+            |index| VIPS4.get(index),
+        )
+    }
+
+    #[inline(always)]
+    fn find_reply(address: u32, port_be: u16, protocol: u8) -> Option<EndpointTarget> {
+        endpoint::find(
+            Endpoint4::new(address, port_be, protocol),
+            globals::replies4_mask(),
+            |index| REPLIES4.get(index),
+        )
+    }
+
+    #[inline(always)]
+    fn hash(hash: FlowHash, packet: &Packet<Self>, ports: Ports, protocol: u8) -> u32 {
+        hash.word(u64::from(packet.source) | u64::from(packet.destination) << 32)
+            .word(ports.word() | u64::from(protocol) << 32)
+            .finish()
+    }
+
+    #[inline(always)]
+    fn flow_key(packet: &Packet<Self>, ports: Ports, protocol: u8) -> FlowKey {
+        FlowKey {
+            source: [u64::from(packet.source), 0],
+            destination: [u64::from(packet.destination), 0],
+            source_port_be: ports.source_be,
+            destination_port_be: ports.destination_be,
+            protocol,
+            family: Self::NUMBER,
+            reserved: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn address(bytes: &[u8; 16]) -> u32 {
+        // SAFETY: four of the sixteen bytes are read, at whatever alignment they have.
+        unsafe { bytes.as_ptr().cast::<u32>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    fn hop(frame: &mut Frame<'_>) -> Result<(), Reason> {
+        let ip = frame.at_mut::<Ipv4Header>(NETWORK_OFFSET)?;
+        if ip.ttl <= 1 {
+            return Err(Reason::TtlExpired);
+        }
+        set_ttl(ip, ip.ttl - 1);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn set_destination(frame: &mut Frame<'_>, new: u32) -> Result<u64, Reason> {
+        let ip = frame.at_mut::<Ipv4Header>(NETWORK_OFFSET)?;
+        let difference = checksum::difference32(ip.destination_be, new);
+        ip.destination_be = new;
+        ip.checksum = checksum::update(ip.checksum, difference);
+        Ok(difference)
+    }
+
+    #[inline(always)]
+    fn set_source(frame: &mut Frame<'_>, new: u32) -> Result<u64, Reason> {
+        let ip = frame.at_mut::<Ipv4Header>(NETWORK_OFFSET)?;
+        let difference = checksum::difference32(ip.source_be, new);
+        ip.source_be = new;
+        ip.checksum = checksum::update(ip.checksum, difference);
+        Ok(difference)
+    }
+
+    #[inline(always)]
+    fn encapsulate(
+        frame: &mut Frame<'_>,
+        backend: &Backend,
+        mtu: u16,
+        _entropy: u32,
+    ) -> Result<(), Reason> {
+        let inner = *frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
+        let total_length =
+            u32::from(u16::from_be(inner.total_length_be)) + size_of::<Ipv4Header>() as u32;
+        if total_length > u32::from(mtu) {
+            return Err(Reason::TooBig);
+        }
+        frame.grow_front(Self::OUTER_BYTES)?;
+        frame.at_mut::<EthernetHeader>(0)?.ether_type_be = ETHER_TYPE_IPV4_BE;
+        // Fragmentable packets stay so, and then need an identification (RFC 2003, section 3.1).
+        let total_length_be = (total_length as u16).to_be();
+        let flags_be = inner.flags_fragment_be & Ipv4Header::DONT_FRAGMENT_BE;
+        let sum = u64::from(backend.outer_sum)
+            + (u64::from(inner.tos) << 8)
+            + u64::from(total_length_be)
+            + u64::from(inner.identification_be)
+            + u64::from(flags_be);
+        *frame.at_mut::<Ipv4Header>(NETWORK_OFFSET)? = Ipv4Header {
+            version_ihl: Ipv4Header::VERSION_IHL,
+            tos: inner.tos,
+            total_length_be,
+            identification_be: inner.identification_be,
+            flags_fragment_be: flags_be,
+            ttl: xlb_common::maps::OUTER_TTL,
+            protocol: protocol::IPV4,
+            checksum: checksum::finish(sum),
+            source_be: Self::address(&backend.outer_source),
+            destination_be: Self::address(&backend.address),
+        };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn answer_echo(frame: &mut Frame<'_>) -> Result<(), Reason> {
+        let icmp = frame.at_mut::<IcmpHeader>(Self::TRANSPORT_OFFSET)?;
+        if icmp.type_code != IcmpHeader::ECHO_REQUEST {
+            return Err(Reason::IcmpOther);
+        }
+        icmp.checksum = checksum::update(
+            icmp.checksum,
+            checksum::difference16(IcmpHeader::ECHO_REQUEST, IcmpHeader::ECHO_REPLY),
+        );
+        icmp.type_code = IcmpHeader::ECHO_REPLY;
+        let ip = frame.at_mut::<Ipv4Header>(NETWORK_OFFSET)?;
+        (ip.source_be, ip.destination_be) = (ip.destination_be, ip.source_be);
+        set_ttl(ip, TTL);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn route(address: u32) -> Option<NextHop> {
+        ROUTES4
+            .get(Key::new(32, address.to_ne_bytes()))
+            .map(|&word| NextHop(word))
+    }
+
+    #[inline(always)]
+    fn fib_request(from: u32, to: u32, ifindex: u32) -> bpf_fib_lookup {
+        // SAFETY: zeros are a valid value of this struct of integers.
+        let mut request: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+        request.family = AF_INET;
+        request.ifindex = ifindex;
+        request.__bindgen_anon_3.ipv4_src = from;
+        request.__bindgen_anon_4.ipv4_dst = to;
+        request
+    }
+
+    #[inline(always)]
+    fn event_address(address: u32) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        [bytes[0], bytes[1], bytes[2], bytes[3]] = address.to_ne_bytes();
+        bytes
+    }
+}
+
+#[inline(always)]
+fn set_ttl(ip: &mut Ipv4Header, ttl: u8) {
+    let old = u16::from_ne_bytes([ip.ttl, ip.protocol]);
+    let new = u16::from_ne_bytes([ttl, ip.protocol]);
+    ip.checksum = checksum::update(ip.checksum, checksum::difference16(old, new));
+    ip.ttl = ttl;
+}

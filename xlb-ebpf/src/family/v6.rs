@@ -1,0 +1,219 @@
+//! IPv6.
+
+use aya_ebpf::{bindings::bpf_fib_lookup, maps::lpm_trie::Key};
+use xlb_common::{
+    checksum,
+    endpoint::{self, Endpoint6, EndpointTarget},
+    hash::FlowHash,
+    maps::{Backend, FlowKey, NextHop, feature, protocol},
+    reason::Reason,
+    wire::{ETHER_TYPE_IPV6_BE, EthernetHeader, IcmpHeader, Ipv6Header, extension},
+};
+
+use super::Family;
+use crate::{
+    frame::Frame,
+    globals,
+    maps::{REPLIES6, ROUTES6, VIPS6},
+    packet::{self, NETWORK_OFFSET, Packet, Ports},
+};
+
+/// IPv6.
+pub struct V6;
+
+/// Hop limit of packets that begin here (RFC 1700).
+const HOP_LIMIT: u8 = 64;
+
+/// Address family of IPv6 in the kernel.
+const AF_INET6: u8 = 10;
+
+impl Family for V6 {
+    type Address = [u64; 2];
+    const NUMBER: u8 = 6;
+    const FEATURE: u32 = feature::IPV6;
+    const ICMP: u8 = protocol::ICMPV6;
+    const TRANSPORT_OFFSET: usize = NETWORK_OFFSET + size_of::<Ipv6Header>();
+    const OUTER_BYTES: usize = size_of::<Ipv6Header>();
+
+    #[inline(always)]
+    fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, Reason> {
+        let Ok(ip) = frame.at::<Ipv6Header>(NETWORK_OFFSET) else {
+            return Err(Reason::BadHeader);
+        };
+        if u32::from_be(ip.version_class_flow_be) >> 28 != 6 {
+            return Err(Reason::BadHeader);
+        }
+        match ip.next_header {
+            extension::HOP_BY_HOP
+            | extension::ROUTING
+            | extension::FRAGMENT
+            | extension::AUTHENTICATION
+            | extension::DESTINATION => return Err(Reason::ExtensionHeader),
+            _ => (),
+        }
+        let ip_bytes = u16::from_be(ip.payload_length_be) as usize + size_of::<Ipv6Header>();
+        Ok(Packet {
+            source: ip.source,
+            destination: ip.destination,
+            transport: packet::transport::<Self>(frame, ip.next_header, ip_bytes),
+            frame_bytes: frame.length() as u64,
+        })
+    }
+
+    #[inline(always)]
+    fn find_vip(address: [u64; 2], port_be: u16, protocol: u8) -> Option<EndpointTarget> {
+        endpoint::find(
+            Endpoint6::new(address, port_be, protocol),
+            globals::vips6_mask(),
+            |index| VIPS6.get(index),
+        )
+    }
+
+    #[inline(always)]
+    fn find_reply(address: [u64; 2], port_be: u16, protocol: u8) -> Option<EndpointTarget> {
+        endpoint::find(
+            Endpoint6::new(address, port_be, protocol),
+            globals::replies6_mask(),
+            |index| REPLIES6.get(index),
+        )
+    }
+
+    #[inline(always)]
+    fn hash(hash: FlowHash, packet: &Packet<Self>, ports: Ports, protocol: u8) -> u32 {
+        // The VIP is not the client's to choose, so that its words may share one with the ports.
+        let destination = packet.destination[0] ^ packet.destination[1].rotate_left(23);
+        hash.word(packet.source[0])
+            .word(packet.source[1])
+            .word(destination ^ ports.word() ^ u64::from(protocol) << 32)
+            .finish()
+    }
+
+    #[inline(always)]
+    fn flow_key(packet: &Packet<Self>, ports: Ports, protocol: u8) -> FlowKey {
+        FlowKey {
+            source: packet.source,
+            destination: packet.destination,
+            source_port_be: ports.source_be,
+            destination_port_be: ports.destination_be,
+            protocol,
+            family: Self::NUMBER,
+            reserved: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn address(bytes: &[u8; 16]) -> [u64; 2] {
+        // SAFETY: sixteen bytes are read, at whatever alignment they have.
+        unsafe { bytes.as_ptr().cast::<[u64; 2]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    fn hop(frame: &mut Frame<'_>) -> Result<(), Reason> {
+        let ip = frame.at_mut::<Ipv6Header>(NETWORK_OFFSET)?;
+        if ip.hop_limit <= 1 {
+            return Err(Reason::TtlExpired);
+        }
+        ip.hop_limit -= 1;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn set_destination(frame: &mut Frame<'_>, new: [u64; 2]) -> Result<u64, Reason> {
+        let ip = frame.at_mut::<Ipv6Header>(NETWORK_OFFSET)?;
+        let old = ip.destination;
+        ip.destination = new;
+        Ok(difference(old, new))
+    }
+
+    #[inline(always)]
+    fn set_source(frame: &mut Frame<'_>, new: [u64; 2]) -> Result<u64, Reason> {
+        let ip = frame.at_mut::<Ipv6Header>(NETWORK_OFFSET)?;
+        let old = ip.source;
+        ip.source = new;
+        Ok(difference(old, new))
+    }
+
+    #[inline(always)]
+    fn encapsulate(
+        frame: &mut Frame<'_>,
+        backend: &Backend,
+        mtu: u16,
+        entropy: u32,
+    ) -> Result<(), Reason> {
+        let inner = *frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
+        let payload =
+            u32::from(u16::from_be(inner.payload_length_be)) + size_of::<Ipv6Header>() as u32;
+        if payload + size_of::<Ipv6Header>() as u32 > u32::from(mtu) {
+            return Err(Reason::TooBig);
+        }
+        frame.grow_front(Self::OUTER_BYTES)?;
+        frame.at_mut::<EthernetHeader>(0)?.ether_type_be = ETHER_TYPE_IPV6_BE;
+        // Version and traffic class as inside; the flow label is where routers look for entropy
+        // (RFC 6438).
+        let class = u32::from_be(inner.version_class_flow_be) & 0xfff0_0000;
+        *frame.at_mut::<Ipv6Header>(NETWORK_OFFSET)? = Ipv6Header {
+            version_class_flow_be: (class | (entropy & 0x000f_ffff)).to_be(),
+            payload_length_be: (payload as u16).to_be(),
+            next_header: protocol::IPV6,
+            hop_limit: xlb_common::maps::OUTER_TTL,
+            source: Self::address(&backend.outer_source),
+            destination: Self::address(&backend.address),
+        };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn answer_echo(frame: &mut Frame<'_>) -> Result<(), Reason> {
+        let icmp = frame.at_mut::<IcmpHeader>(Self::TRANSPORT_OFFSET)?;
+        if icmp.type_code != IcmpHeader::ECHO_REQUEST_V6 {
+            return Err(Reason::IcmpOther);
+        }
+        icmp.checksum = checksum::update(
+            icmp.checksum,
+            checksum::difference16(IcmpHeader::ECHO_REQUEST_V6, IcmpHeader::ECHO_REPLY_V6),
+        );
+        icmp.type_code = IcmpHeader::ECHO_REPLY_V6;
+        let ip = frame.at_mut::<Ipv6Header>(NETWORK_OFFSET)?;
+        (ip.source, ip.destination) = (ip.destination, ip.source);
+        ip.hop_limit = HOP_LIMIT;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn route(address: [u64; 2]) -> Option<NextHop> {
+        ROUTES6
+            .get(Key::new(128, Self::event_address(address)))
+            .map(|&word| NextHop(word))
+    }
+
+    #[inline(always)]
+    fn fib_request(from: [u64; 2], to: [u64; 2], ifindex: u32) -> bpf_fib_lookup {
+        // SAFETY: zeros are a valid value of this struct of integers.
+        let mut request: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+        request.family = AF_INET6;
+        request.ifindex = ifindex;
+        request.__bindgen_anon_3.ipv6_src = words(from);
+        request.__bindgen_anon_4.ipv6_dst = words(to);
+        request
+    }
+
+    #[inline(always)]
+    fn event_address(address: [u64; 2]) -> [u8; 16] {
+        // SAFETY: both are sixteen plain bytes.
+        unsafe { core::mem::transmute(address) }
+    }
+}
+
+#[inline(always)]
+fn words(address: [u64; 2]) -> [u32; 4] {
+    // SAFETY: both are sixteen plain bytes.
+    unsafe { core::mem::transmute(address) }
+}
+
+#[inline(always)]
+fn difference(old: [u64; 2], new: [u64; 2]) -> u64 {
+    checksum::difference32(old[0] as u32, new[0] as u32)
+        + checksum::difference32((old[0] >> 32) as u32, (new[0] >> 32) as u32)
+        + checksum::difference32(old[1] as u32, new[1] as u32)
+        + checksum::difference32((old[1] >> 32) as u32, (new[1] >> 32) as u32)
+}

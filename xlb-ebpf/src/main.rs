@@ -1,0 +1,113 @@
+//! The XDP program of xlb: the story of a packet.
+#![no_std]
+#![no_main]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
+mod counters;
+mod family;
+mod frame;
+mod globals;
+mod maps;
+mod packet;
+mod rewrite;
+mod select;
+mod services;
+mod transmit;
+
+use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use xlb_common::{
+    reason::{Action, Reason},
+    wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader},
+};
+
+use crate::{
+    family::{Family, V4, V6},
+    frame::Frame,
+    services::Found,
+};
+
+/// The program: what a packet's way ends with, other than on the way to a backend or a client, is a
+/// reason, which is counted and says what to do with it.
+#[xdp]
+pub fn xlb(ctx: XdpContext) -> u32 {
+    match balance(&mut Frame::new(&ctx)) {
+        Ok(action) => action,
+        Err(reason) => {
+            maps::count(reason);
+            match reason.action() {
+                Action::Pass => xdp_action::XDP_PASS,
+                Action::Drop | Action::Redirect => xdp_action::XDP_DROP,
+                Action::Tx => xdp_action::XDP_TX,
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn balance(frame: &mut Frame<'_>) -> Result<u32, Reason> {
+    let Ok(ethernet) = frame.at::<EthernetHeader>(0) else {
+        return Err(Reason::NotIp);
+    };
+    let ether_type_be = ethernet.ether_type_be;
+    if ether_type_be == ETHER_TYPE_IPV4_BE {
+        balance_family::<V4>(frame)
+    } else if ether_type_be == ETHER_TYPE_IPV6_BE {
+        balance_family::<V6>(frame)
+    } else {
+        Err(Reason::NotIp)
+    }
+}
+
+/// The way of a packet.
+#[inline(always)]
+fn balance_family<F: Family>(frame: &mut Frame<'_>) -> Result<u32, Reason> {
+    if !globals::has(F::FEATURE) {
+        return Err(Reason::NotForService);
+    }
+    let packet = F::parse(frame)?;
+    match services::find(&packet)? {
+        Found::Service(service, ports, protocol) => {
+            let selected = select::select(&packet, service, ports, protocol)?;
+            let hop = transmit::hop_of(selected.backend)?;
+            rewrite::towards_backend::<F>(frame, service, &selected, protocol, hop.egress.mtu)?;
+            let action = transmit::transmit(frame, &hop)?;
+            counters::forwarded(service, selected.backend, &packet);
+            Ok(action)
+        }
+        Found::Reply(service, backend) => {
+            rewrite::towards_client::<F>(frame, service)?;
+            let from = F::address(&service.vip);
+            let action = transmit::to_client::<F>(frame, from, packet.destination)?;
+            counters::replied(service, backend, &packet);
+            Ok(action)
+        }
+        Found::Icmp => {
+            F::answer_echo(frame)?;
+            turn_around(frame)?;
+            Err(Reason::EchoReply)
+        }
+    }
+}
+
+/// Sends a frame back to where it came from.
+#[inline(always)]
+fn turn_around(frame: &mut Frame<'_>) -> Result<(), Reason> {
+    let ethernet = frame.at_mut::<EthernetHeader>(0)?;
+    let (high, low) = (ethernet.destination_high, ethernet.destination_low);
+    (ethernet.destination_high, ethernet.destination_low) =
+        (ethernet.source_high, ethernet.source_low);
+    (ethernet.source_high, ethernet.source_low) = (high, low);
+    Ok(())
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: never reached: `cargo xtask build` rejects a program that could panic.
+    unsafe { core::hint::unreachable_unchecked() }
+}
+
+/// The kernel offers some helpers to programs under a licence compatible with the GPL only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";

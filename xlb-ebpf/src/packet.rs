@@ -1,0 +1,134 @@
+//! A packet as the parser saw it.
+
+use xlb_common::{
+    maps::protocol,
+    reason::Reason,
+    wire::{EthernetHeader, TcpHeader, UdpHeader},
+};
+
+use crate::{family::Family, frame::Frame};
+
+/// Offset of the IP header.
+pub const NETWORK_OFFSET: usize = size_of::<EthernetHeader>();
+
+/// A parsed packet of one address family.
+pub struct Packet<F: Family> {
+    /// Source address.
+    pub source: F::Address,
+    /// Destination address.
+    pub destination: F::Address,
+    /// What the IP header carries.
+    pub transport: Transport,
+    /// Bytes of the frame.
+    pub frame_bytes: u64,
+}
+
+/// What an IP header carries.
+#[derive(Clone, Copy)]
+pub enum Transport {
+    /// TCP.
+    Tcp {
+        /// Ports.
+        ports: Ports,
+        /// Control bits.
+        flags: u8,
+        /// Sequence number, in host byte order.
+        sequence: u32,
+    },
+    /// UDP.
+    Udp {
+        /// Ports.
+        ports: Ports,
+    },
+    /// ICMP or ICMPv6.
+    Icmp,
+    /// A fragment, whose ports are not known.
+    Fragment,
+    /// Shorter than its headers say.
+    Truncated,
+    /// Anything else.
+    Other,
+}
+
+/// Ports of TCP or UDP, in network byte order.
+#[derive(Clone, Copy)]
+pub struct Ports {
+    /// Source port.
+    pub source_be: u16,
+    /// Destination port.
+    pub destination_be: u16,
+}
+
+impl Ports {
+    /// Both in one word, to be hashed.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        self.source_be as u64 | (self.destination_be as u64) << 16
+    }
+}
+
+impl Transport {
+    /// IP protocol number and ports, if there are any.
+    #[inline(always)]
+    pub const fn endpoint(self) -> Option<(u8, Ports)> {
+        match self {
+            Self::Tcp { ports, .. } => Some((protocol::TCP, ports)),
+            Self::Udp { ports } => Some((protocol::UDP, ports)),
+            Self::Icmp | Self::Fragment | Self::Truncated | Self::Other => None,
+        }
+    }
+}
+
+/// Parses the header that follows an IP header without options. `ip_bytes` is the length that the IP
+/// header claims for itself and its payload.
+#[inline(always)]
+pub fn transport<F: Family>(frame: &Frame<'_>, number: u8, ip_bytes: usize) -> Transport {
+    const { assert!(F::TRANSPORT_OFFSET > NETWORK_OFFSET) };
+    let payload_bytes = ip_bytes.wrapping_sub(F::TRANSPORT_OFFSET - NETWORK_OFFSET);
+    if ip_bytes + NETWORK_OFFSET > frame.length() {
+        return Transport::Truncated;
+    }
+    let parsed = if number == protocol::TCP {
+        tcp::<F>(frame, payload_bytes)
+    } else if number == protocol::UDP {
+        udp::<F>(frame, payload_bytes)
+    } else if number == F::ICMP {
+        Ok(Transport::Icmp)
+    } else {
+        Ok(Transport::Other)
+    };
+    match parsed {
+        Ok(transport) => transport,
+        Err(_) => Transport::Truncated,
+    }
+}
+
+#[inline(always)]
+fn tcp<F: Family>(frame: &Frame<'_>, payload_bytes: usize) -> Result<Transport, Reason> {
+    let header = frame.at::<TcpHeader>(F::TRANSPORT_OFFSET)?;
+    if payload_bytes < size_of::<TcpHeader>() {
+        return Err(Reason::Truncated);
+    }
+    Ok(Transport::Tcp {
+        ports: Ports {
+            source_be: header.source_port_be,
+            destination_be: header.destination_port_be,
+        },
+        flags: header.flags,
+        sequence: u32::from_be(header.sequence_be),
+    })
+}
+
+#[inline(always)]
+fn udp<F: Family>(frame: &Frame<'_>, payload_bytes: usize) -> Result<Transport, Reason> {
+    let header = frame.at::<UdpHeader>(F::TRANSPORT_OFFSET)?;
+    if payload_bytes < size_of::<UdpHeader>() {
+        return Err(Reason::Truncated);
+    }
+    Ok(Transport::Udp {
+        ports: Ports {
+            source_be: header.source_port_be,
+            destination_be: header.destination_port_be,
+        },
+    })
+}

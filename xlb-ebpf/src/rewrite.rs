@@ -1,0 +1,88 @@
+//! Rewrites a packet on its way to a backend, or back.
+
+use xlb_common::{
+    checksum,
+    maps::{Backend, Service, feature, forward, protocol},
+    reason::Reason,
+    wire::{TcpHeader, UdpHeader},
+};
+
+use crate::{family::Family, frame::Frame, globals, select::Selected};
+
+/// Rewrites a packet for its backend, in the service's forwarding mode. `mtu` is that of the
+/// interface that it leaves by.
+#[inline(always)]
+pub fn towards_backend<F: Family>(
+    frame: &mut Frame<'_>,
+    service: &Service,
+    selected: &Selected,
+    protocol: u8,
+    mtu: u16,
+) -> Result<(), Reason> {
+    F::hop(frame)?;
+    let backend = selected.backend;
+    if globals::has(feature::DNAT) && service.forward == forward::DNAT {
+        destination::<F>(frame, backend, protocol)
+    } else if globals::has(feature::IPIP) && service.forward == forward::IPIP {
+        F::encapsulate(frame, backend, mtu, selected.hash)
+    } else if globals::has(feature::L2_DSR) && service.forward == forward::L2_DSR {
+        // The frame's new destination is all that the backend needs.
+        Ok(())
+    } else {
+        Err(Reason::Inconsistent)
+    }
+}
+
+/// Rewrites a backend's reply, so that it comes from the VIP.
+#[inline(always)]
+pub fn towards_client<F: Family>(frame: &mut Frame<'_>, service: &Service) -> Result<(), Reason> {
+    F::hop(frame)?;
+    let difference = F::set_source(frame, F::address(&service.vip))?;
+    if service.protocol == protocol::TCP {
+        let tcp = frame.at_mut::<TcpHeader>(F::TRANSPORT_OFFSET)?;
+        let difference = difference + checksum::difference16(tcp.source_port_be, service.port_be);
+        tcp.source_port_be = service.port_be;
+        tcp.checksum = checksum::update(tcp.checksum, difference);
+    } else {
+        let udp = frame.at_mut::<UdpHeader>(F::TRANSPORT_OFFSET)?;
+        let difference = difference + checksum::difference16(udp.source_port_be, service.port_be);
+        udp.source_port_be = service.port_be;
+        udp.checksum = udp_checksum(udp.checksum, difference);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn destination<F: Family>(
+    frame: &mut Frame<'_>,
+    backend: &Backend,
+    protocol: u8,
+) -> Result<(), Reason> {
+    let difference = F::set_destination(frame, F::address(&backend.address))?;
+    if protocol == protocol::TCP {
+        let tcp = frame.at_mut::<TcpHeader>(F::TRANSPORT_OFFSET)?;
+        let difference =
+            difference + checksum::difference16(tcp.destination_port_be, backend.port_be);
+        tcp.destination_port_be = backend.port_be;
+        tcp.checksum = checksum::update(tcp.checksum, difference);
+    } else {
+        let udp = frame.at_mut::<UdpHeader>(F::TRANSPORT_OFFSET)?;
+        let difference =
+            difference + checksum::difference16(udp.destination_port_be, backend.port_be);
+        udp.destination_port_be = backend.port_be;
+        udp.checksum = udp_checksum(udp.checksum, difference);
+    }
+    Ok(())
+}
+
+/// A UDP checksum of 0 says that there is none, and a computed 0 is sent as all ones (RFC 768).
+#[inline(always)]
+const fn udp_checksum(old: u16, difference: u64) -> u16 {
+    if old == 0 {
+        return 0;
+    }
+    match checksum::update(old, difference) {
+        0 => 0xffff,
+        sum => sum,
+    }
+}

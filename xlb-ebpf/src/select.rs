@@ -1,0 +1,103 @@
+//! Selects the backend of a packet.
+
+mod tables;
+
+use tables::MovingSlot;
+use xlb_common::{
+    hash::{self, FlowHash},
+    maps::{Backend, Service, service_state},
+    reason::Reason,
+    rule::{self, Kind, What},
+    slot::SlotWord,
+};
+
+use crate::{
+    family::Family,
+    globals,
+    maps::{self, BACKENDS, RING, SLOTS},
+    packet::{Packet, Ports, Transport},
+};
+
+/// What was selected.
+pub struct Selected {
+    /// The backend.
+    pub backend: &'static Backend,
+    /// Hash of the flow.
+    pub hash: u32,
+}
+
+/// Selects the backend: by the ring alone while its pool is at rest, by the rule of moving slots
+/// otherwise.
+#[inline(always)]
+pub fn select<F: Family>(
+    packet: &Packet<F>,
+    service: &'static Service,
+    ports: Ports,
+    protocol: u8,
+) -> Result<Selected, Reason> {
+    let hash = F::hash(FlowHash::new(globals::hash_key()), packet, ports, protocol);
+    let index = service.ring_offset + hash::slot(hash, service.ring_slots);
+    // SAFETY: the agent changes this word while we read it, hence volatile.
+    let state = unsafe { (&raw const service.state).read_volatile() };
+    let number = if state == 0 {
+        at_rest(index)?
+    } else if state & service_state::REFUSE != 0 {
+        return Err(Reason::AllDown);
+    } else {
+        moving(packet, ports, protocol, index)?
+    };
+    if number == 0 {
+        return Err(Reason::NoBackend);
+    }
+    let backend = BACKENDS
+        .get(u32::from(number))
+        .ok_or(Reason::Inconsistent)?;
+    Ok(Selected { backend, hash })
+}
+
+#[inline(always)]
+fn at_rest(index: u32) -> Result<u16, Reason> {
+    let entry = maps::arena(&RING, index).ok_or(Reason::Inconsistent)?;
+    // SAFETY: the entry lies in the map; the agent may write it meanwhile, hence volatile.
+    Ok(unsafe { entry.read_volatile() })
+}
+
+#[inline(always)]
+fn moving<F: Family>(
+    packet: &Packet<F>,
+    ports: Ports,
+    protocol: u8,
+    index: u32,
+) -> Result<u16, Reason> {
+    let word = maps::arena(&SLOTS, index).ok_or(Reason::Inconsistent)?;
+    // SAFETY: the entry lies in the map; the agent may write it meanwhile, hence volatile.
+    let word = SlotWord(unsafe { word.read_volatile() });
+    if !word.is_marked() {
+        return Ok(word.stable());
+    }
+    let kind = match packet.transport {
+        Transport::Tcp {
+            flags, sequence, ..
+        } => {
+            if xlb_common::wire::TcpHeader::opens(flags) {
+                Kind::Syn { isn: sequence }
+            } else {
+                Kind::Segment { sequence }
+            }
+        }
+        Transport::Udp { .. }
+        | Transport::Icmp
+        | Transport::Fragment
+        | Transport::Truncated
+        | Transport::Other => return Ok(word.target()),
+    };
+    let mut tables = MovingSlot::new(F::flow_key(packet, ports, protocol), index);
+    let verdict = rule::select(&mut tables, word, kind, false);
+    if verdict.is_drop() {
+        return Err(Reason::FlowTableFull);
+    }
+    if verdict.what == What::FullToStable {
+        maps::count(Reason::FlowTableFullToStable);
+    }
+    Ok(verdict.backend)
+}

@@ -1,0 +1,220 @@
+//! The tables of pending handshakes and of flows, as the rule of a packet wants them.
+
+use aya_ebpf::{
+    bindings::{BPF_EXIST, BPF_NOEXIST},
+    helpers::generated::bpf_ktime_get_coarse_ns,
+};
+use xlb_common::{
+    maps::FlowKey,
+    record::{CONFIRMED, Flow, FlowValue, Pending},
+    rule::{Insert, Tables},
+    slot::BackendFlags,
+};
+
+use crate::maps::{self, BACKENDS, FLOWS, LAST_MISS, PENDING};
+
+/// Nanoseconds of a second.
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// The kernel's answer to an insertion of a key that exists.
+const EEXIST: i32 = 17;
+
+/// What the rule may ask and do for one packet in a marked slot.
+pub struct MovingSlot {
+    key: FlowKey,
+    tag: u32,
+    index: u32,
+    now_s: u32,
+    pending: Option<*mut FlowValue>,
+    flow: Option<*mut FlowValue>,
+}
+
+impl MovingSlot {
+    /// For the flow of `key`, in the slot at `index` of the arena.
+    #[inline(always)]
+    pub fn new(key: FlowKey, index: u32) -> Self {
+        Self {
+            tag: key.tag(),
+            key,
+            index,
+            now_s: 0,
+            pending: None,
+            flow: None,
+        }
+    }
+}
+
+/// Writes the time, and perhaps the initial sequence number, of a record.
+#[inline(always)]
+fn touch(record: Option<*mut FlowValue>, isn: Option<u32>, now_s: u32) {
+    let Some(record) = record else { return };
+    // SAFETY: the pointer came from a lookup in this run of the program, under the RCU lock that
+    // keeps its memory mapped; others may write too, hence volatile.
+    unsafe {
+        if (&raw const (*record).seen_s).read_volatile() != now_s {
+            (&raw mut (*record).seen_s).write_volatile(now_s);
+        }
+        if let Some(isn) = isn {
+            (&raw mut (*record).isn).write_volatile(isn);
+        }
+    }
+}
+
+/// Stores `new` where `old` stands. Written in assembly, since Rust's atomics have no
+/// compare-and-exchange for this target, although the machine has (BPF v3).
+///
+/// # Safety
+///
+/// `word` is mapped.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+unsafe fn exchange(word: *mut u64, old: u64, new: u64) {
+    // SAFETY: one atomic access of a word that the caller says is mapped.
+    unsafe {
+        core::arch::asm!(
+            "r0 = cmpxchg_64({word} + 0, r0, {new})",
+            word = in(reg) word,
+            new = in(reg) new,
+            inlateout("r0") old => _,
+        );
+    }
+}
+
+/// For the lints, which take the program for one of the host.
+#[cfg(not(target_arch = "bpf"))]
+unsafe fn exchange(word: *mut u64, _old: u64, new: u64) {
+    // SAFETY: the caller says that the word is mapped.
+    unsafe { word.write_volatile(new) };
+}
+
+#[inline(always)]
+fn outcome(result: Result<(), i32>) -> Insert {
+    match result {
+        Ok(()) => Insert::Inserted,
+        Err(error) if error == -EEXIST => Insert::Exists,
+        Err(_) => Insert::Full,
+    }
+}
+
+impl Tables for MovingSlot {
+    #[inline(always)]
+    fn now_s(&mut self) -> u32 {
+        if self.now_s == 0 {
+            // SAFETY: the helper takes nothing and gives a number.
+            self.now_s = (unsafe { bpf_ktime_get_coarse_ns() } / SECOND_NS) as u32;
+        }
+        self.now_s
+    }
+
+    #[inline(always)]
+    fn pending(&mut self) -> Option<Pending> {
+        self.pending = PENDING.get_ptr_mut(&self.key);
+        // SAFETY: the pointer is to a value of the map.
+        let value = unsafe { FlowValue::read(self.pending?, self.tag) }?;
+        Some(value.pending())
+    }
+
+    #[inline(always)]
+    fn flow(&mut self) -> Option<Flow> {
+        self.flow = FLOWS.get_ptr_mut(&self.key);
+        // SAFETY: the pointer is to a value of the map.
+        let value = unsafe { FlowValue::read(self.flow?, self.tag) }?;
+        Some(value.flow())
+    }
+
+    #[inline(always)]
+    fn flags(&mut self, backend: u16) -> BackendFlags {
+        if backend == 0 {
+            return BackendFlags(0);
+        }
+        match BACKENDS.get_ptr(u32::from(backend)) {
+            // SAFETY: the pointer is to a value of the map; the agent may write it, hence volatile.
+            Some(entry) => BackendFlags(unsafe { (&raw const (*entry).flags).read_volatile() }),
+            None => BackendFlags(0),
+        }
+    }
+
+    #[inline(always)]
+    fn choose(&mut self) -> u16 {
+        0
+    }
+
+    #[inline(always)]
+    fn insert_pending(&mut self, backend: u16, isn: u32, now_s: u32) -> Insert {
+        let value = FlowValue::new(backend, 0, self.tag, isn, now_s);
+        outcome(PENDING.insert(&self.key, &value, u64::from(BPF_NOEXIST)))
+    }
+
+    #[inline(always)]
+    fn overwrite_pending(&mut self, backend: u16, isn: u32, now_s: u32) {
+        let value = FlowValue::new(backend, 0, self.tag, isn, now_s);
+        let _ = PENDING.insert(&self.key, &value, u64::from(BPF_EXIST));
+    }
+
+    #[inline(always)]
+    fn touch_pending(&mut self, now_s: u32) {
+        touch(self.pending, None, now_s);
+    }
+
+    #[inline(always)]
+    fn reopen_pending(&mut self, isn: u32, now_s: u32) {
+        touch(self.pending, Some(isn), now_s);
+    }
+
+    #[inline(always)]
+    fn confirm_pending(&mut self, now_s: u32) {
+        touch(self.pending, None, now_s);
+        let Some(record) = self.pending else { return };
+        // SAFETY: as in `touch`.
+        unsafe {
+            let old = (&raw const (*record).word).read_volatile();
+            if (old >> 32) as u32 == self.tag {
+                exchange(
+                    &raw mut (*record).word,
+                    old,
+                    old | u64::from(CONFIRMED) << 16,
+                );
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn delete_pending(&mut self) {
+        let _ = PENDING.remove(&self.key);
+    }
+
+    #[inline(always)]
+    fn insert_flow(&mut self, backend: u16, isn: u32, now_s: u32) -> Insert {
+        let value = FlowValue::new(backend, 0, self.tag, isn, now_s);
+        outcome(FLOWS.insert(&self.key, &value, u64::from(BPF_NOEXIST)))
+    }
+
+    #[inline(always)]
+    fn overwrite_flow(&mut self, backend: u16, isn: u32, now_s: u32) {
+        let value = FlowValue::new(backend, 0, self.tag, isn, now_s);
+        let _ = FLOWS.insert(&self.key, &value, u64::from(BPF_EXIST));
+    }
+
+    #[inline(always)]
+    fn touch_flow(&mut self, now_s: u32) {
+        touch(self.flow, None, now_s);
+    }
+
+    #[inline(always)]
+    fn reopen_flow(&mut self, isn: u32, now_s: u32) {
+        touch(self.flow, Some(isn), now_s);
+    }
+
+    #[inline(always)]
+    fn touch_last_miss(&mut self, now_s: u32) {
+        let Some(entry) = maps::arena(&LAST_MISS, self.index) else {
+            return;
+        };
+        // SAFETY: the entry lies in the map; other CPUs write the same time, hence volatile.
+        unsafe {
+            if entry.read_volatile() != now_s {
+                entry.write_volatile(now_s);
+            }
+        }
+    }
+}

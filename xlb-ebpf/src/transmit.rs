@@ -1,0 +1,132 @@
+//! Sends a frame to its next hop.
+
+use aya_ebpf::{
+    bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup, xdp_action},
+    helpers::generated::{bpf_fib_lookup as fib_lookup, bpf_redirect},
+};
+use xlb_common::{
+    maps::{Backend, Egress, Event, NextHop, event, feature},
+    reason::Reason,
+    wire::EthernetHeader,
+};
+
+use crate::{
+    family::Family,
+    frame::Frame,
+    globals,
+    maps::{self, EGRESS, EGRESS_DEVICES, EVENTS},
+};
+
+/// Where a frame goes, and by which interface.
+pub struct Hop {
+    next: NextHop,
+    /// The interface.
+    pub egress: &'static Egress,
+}
+
+/// The next hop of a backend.
+#[inline(always)]
+pub fn hop_of(backend: &'static Backend) -> Result<Hop, Reason> {
+    // SAFETY: the agent changes this word while we read it, hence volatile.
+    let next = NextHop(unsafe { (&raw const backend.next_hop).read_volatile() });
+    if !next.is_known() {
+        return Err(Reason::BackendUnresolved);
+    }
+    hop(next)
+}
+
+#[inline(always)]
+fn hop(next: NextHop) -> Result<Hop, Reason> {
+    let egress = EGRESS
+        .get(u32::from(next.egress()))
+        .ok_or(Reason::Inconsistent)?;
+    Ok(Hop { next, egress })
+}
+
+/// Sends a frame to a next hop: back out of the interface that it came in on, or out of another.
+#[inline(always)]
+pub fn transmit(frame: &mut Frame<'_>, hop: &Hop) -> Result<u32, Reason> {
+    let ethernet = frame.at_mut::<EthernetHeader>(0)?;
+    let [a, b, c, d, e, f] = hop.egress.mac;
+    ethernet.destination_high = hop.next.mac_high();
+    ethernet.destination_low = hop.next.mac_low();
+    ethernet.source_high = u32::from_ne_bytes([a, b, c, d]);
+    ethernet.source_low = u16::from_ne_bytes([e, f]);
+    if globals::has(feature::REDIRECT) && hop.egress.ifindex != frame.ingress_ifindex() {
+        return match EGRESS_DEVICES.redirect(u32::from(hop.next.egress()), 0) {
+            Ok(action) => Ok(action),
+            Err(_) => Err(Reason::Inconsistent),
+        };
+    }
+    Ok(xdp_action::XDP_TX)
+}
+
+/// Sends a reply towards its client: by the agent's table of next hops, or, where that knows none,
+/// by the kernel's routes.
+#[inline(always)]
+pub fn to_client<F: Family>(
+    frame: &mut Frame<'_>,
+    from: F::Address,
+    to: F::Address,
+) -> Result<u32, Reason> {
+    match F::route(to) {
+        Some(next) if next.is_known() => transmit(frame, &hop(next)?),
+        Some(_) | None => by_fib::<F>(frame, from, to),
+    }
+}
+
+#[inline(always)]
+fn by_fib<F: Family>(
+    frame: &mut Frame<'_>,
+    from: F::Address,
+    to: F::Address,
+) -> Result<u32, Reason> {
+    maps::count(Reason::FibLookup);
+    let ingress_ifindex = frame.ingress_ifindex();
+    let mut request = F::fib_request(from, to, ingress_ifindex);
+    // SAFETY: the context is the one that the program was called with; the request is on our stack.
+    let answer = unsafe {
+        fib_lookup(
+            frame.ctx().ctx.cast(),
+            &raw mut request,
+            size_of::<bpf_fib_lookup>() as i32,
+            0,
+        )
+    };
+    // The agent should know this one: what the kernel found may be gone tomorrow, and what it did
+    // not find can be asked for.
+    tell_agent::<F>(ingress_ifindex, to);
+    if answer != BPF_FIB_LKUP_RET_SUCCESS as i64 {
+        return Err(Reason::ClientUnresolved);
+    }
+    let ethernet = frame.at_mut::<EthernetHeader>(0)?;
+    let [a, b, c, d, e, f] = request.dmac;
+    ethernet.destination_high = u32::from_ne_bytes([a, b, c, d]);
+    ethernet.destination_low = u16::from_ne_bytes([e, f]);
+    let [a, b, c, d, e, f] = request.smac;
+    ethernet.source_high = u32::from_ne_bytes([a, b, c, d]);
+    ethernet.source_low = u16::from_ne_bytes([e, f]);
+    if request.ifindex == ingress_ifindex {
+        return Ok(xdp_action::XDP_TX);
+    }
+    if !globals::has(feature::REDIRECT) {
+        return Err(Reason::ClientUnroutable);
+    }
+    // SAFETY: the helper takes numbers.
+    Ok(unsafe { bpf_redirect(request.ifindex, 0) } as u32)
+}
+
+#[inline(always)]
+fn tell_agent<F: Family>(ifindex: u32, address: F::Address) {
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        return;
+    };
+    entry.write(Event {
+        kind: event::NEIGHBOUR_MISSING,
+        ifindex,
+        address: F::event_address(address),
+        family: u32::from(F::NUMBER),
+        reserved: 0,
+    });
+    entry.submit(0);
+}

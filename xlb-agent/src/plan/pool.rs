@@ -1,0 +1,253 @@
+//! Plans the changes of one pool.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use xlb_common::{
+    maps::{Backend, backend_cause, backend_flag, outer_sum},
+    slot::SlotWord,
+};
+use xlb_control::config::Grace;
+
+use super::{Intent, MemberGoal, Op, PoolActual, PoolGoal};
+use crate::{endpoint, ring};
+
+/// What is to be done for a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolPlan {
+    /// Operations in a safe order.
+    pub ops: Vec<Op>,
+    /// Backends that get new connections.
+    pub accepting: u32,
+    /// Whether no backend is well.
+    pub all_down: bool,
+    /// When something changes by itself next, in seconds of CLOCK_MONOTONIC.
+    pub wake_s: Option<u32>,
+}
+
+/// Plans the changes of one pool. `free` gives numbers that nothing names; `key` is the ring's.
+///
+/// # Errors
+///
+/// When the numbers are used up.
+pub fn plan_pool(
+    actual: PoolActual<'_>,
+    goal: &PoolGoal,
+    key: [u8; 16],
+    now_s: u32,
+    mut free: impl FnMut() -> Option<u16>,
+) -> Result<PoolPlan, NumbersUsedUp> {
+    let serving = goal.members.iter().filter(|member| can_serve(member));
+    let all_down = !serving.clone().any(|member| member.well);
+    let mut planned = Planned { wake_s: None, ops: Vec::new(), entries: BTreeMap::new() };
+    for member in &goal.members {
+        let known = find(actual, member.endpoint);
+        let mut entry = wanted_entry(goal.pool, member, known, all_down, now_s);
+        let number = match known {
+            Some((number, _)) => number,
+            None => {
+                entry.position = free_position(actual, &planned);
+                free().ok_or(NumbersUsedUp)?
+            }
+        };
+        bury_if_due(&mut entry, member, goal.down_grace, all_down, now_s, &mut planned.wake_s);
+        planned.add(number, known, entry);
+    }
+    for &(number, entry) in actual.backends {
+        if !planned.entries.contains_key(&number) {
+            planned.add(number, Some((number, entry)), removed(entry, goal.drop_removed, all_down));
+        }
+    }
+    let members: Vec<ring::Member> = goal
+        .members
+        .iter()
+        .filter(|member| can_serve(member) && (member.well || all_down))
+        .filter_map(|member| {
+            let (&number, _) = planned
+                .entries
+                .iter()
+                .find(|(_, entry)| endpoint::of(entry) == member.endpoint)?;
+            Some(ring::Member {
+                identity: member.endpoint,
+                weight: u32::from(member.weight),
+                number,
+            })
+        })
+        .collect();
+    retarget(actual.words, &members, key, goal.pool, &planned.entries, &mut planned.ops);
+    Ok(PoolPlan {
+        accepting: if all_down { 0 } else { members.len() as u32 },
+        all_down,
+        wake_s: planned.wake_s,
+        ops: planned.ops,
+    })
+}
+
+/// Every number of a backend is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("all numbers of backends are taken: remove backends, or wait until removed ones have drained")]
+pub struct NumbersUsedUp;
+
+struct Planned {
+    ops: Vec<Op>,
+    entries: BTreeMap<u16, Backend>,
+    wake_s: Option<u32>,
+}
+
+impl Planned {
+    fn add(&mut self, number: u16, known: Option<(u16, Backend)>, entry: Backend) {
+        match known {
+            None => self.ops.push(Op::WriteBackend { number, entry }),
+            Some((_, old)) if old != entry => self.ops.push(Op::UpdateBackend { number, entry }),
+            Some(_) => (),
+        }
+        self.entries.insert(number, entry);
+    }
+}
+
+fn find(actual: PoolActual<'_>, endpoint: SocketAddr) -> Option<(u16, Backend)> {
+    actual.backends.iter().copied().find(|(_, entry)| endpoint::of(entry) == endpoint)
+}
+
+/// The lowest position that no backend of the pool has.
+fn free_position(actual: PoolActual<'_>, planned: &Planned) -> u16 {
+    let taken: std::collections::BTreeSet<u16> = actual
+        .backends
+        .iter()
+        .map(|(_, entry)| entry.position)
+        .chain(planned.entries.values().map(|entry| entry.position))
+        .collect();
+    (0..=u16::MAX).find(|position| !taken.contains(position)).unwrap_or(u16::MAX)
+}
+
+/// Whether the operator wants the backend to serve and frames can reach it.
+fn can_serve(member: &MemberGoal) -> bool {
+    member.intent == Intent::Serve && member.weight > 0 && member.next_hop.is_known()
+}
+
+fn wanted_entry(
+    pool: u32,
+    member: &MemberGoal,
+    known: Option<(u16, Backend)>,
+    all_down: bool,
+    now_s: u32,
+) -> Backend {
+    let mut entry = known.map_or_else(|| endpoint::blank(pool, member.endpoint), |(_, entry)| entry);
+    entry.next_hop = member.next_hop.0;
+    entry.weight = member.weight;
+    entry.outer_source = endpoint::bytes(member.outer_source);
+    if let (std::net::IpAddr::V4(source), std::net::IpAddr::V4(address)) =
+        (member.outer_source, member.endpoint.ip())
+    {
+        entry.outer_sum = outer_sum(source.octets(), address.octets());
+    }
+    // A pool none of whose backends is well is used as if all were.
+    let reachable = member.next_hop.is_known();
+    let down = !reachable || (!member.well && !(all_down && member.intent == Intent::Serve));
+    let was_down = entry.flags & backend_flag::DOWN != 0;
+    entry.flags = backend_flag::USED;
+    if down {
+        entry.flags |= backend_flag::DOWN;
+        if !was_down {
+            entry.down_since_s = now_s;
+        }
+    } else {
+        entry.down_since_s = 0;
+    }
+    (entry.cause, entry.drain_deadline_s) = match member.intent {
+        Intent::Serve => (0, 0),
+        Intent::Drain { deadline_s } => (backend_cause::DRAINED, deadline_s.unwrap_or(0)),
+        Intent::Disabled => (backend_cause::DISABLED, 0),
+    };
+    if member.intent != Intent::Serve || member.weight == 0 {
+        entry.flags |= backend_flag::DRAIN;
+    }
+    entry
+}
+
+/// Sets `DEAD` on a backend whose connections are to be moved, if another can take them.
+fn bury_if_due(
+    entry: &mut Backend,
+    member: &MemberGoal,
+    grace: Grace,
+    all_down: bool,
+    now_s: u32,
+    wake_s: &mut Option<u32>,
+) {
+    if all_down {
+        return;
+    }
+    let due_s = match member.intent {
+        Intent::Disabled => Some(0),
+        // A drain's deadline outlives the grace: a backend that drains may well fail its checks.
+        Intent::Drain { deadline_s } => deadline_s,
+        Intent::Serve if entry.flags & backend_flag::DOWN == 0 => None,
+        Intent::Serve => match grace {
+            Grace::Forever => None,
+            Grace::For(time) => {
+                let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+                Some(entry.down_since_s.saturating_add(seconds))
+            }
+        },
+    };
+    match due_s {
+        Some(due_s) if due_s <= now_s => entry.flags |= backend_flag::DEAD,
+        Some(due_s) => *wake_s = Some(wake_s.map_or(due_s, |wake_s: u32| wake_s.min(due_s))),
+        None => (),
+    }
+}
+
+fn removed(mut entry: Backend, drop: bool, all_down: bool) -> Backend {
+    entry.cause = backend_cause::REMOVED;
+    entry.flags |= backend_flag::DRAIN;
+    if drop && !all_down {
+        entry.flags |= backend_flag::DEAD;
+    }
+    entry
+}
+
+/// Gives the slots their targets, and moves those whose backend is dead.
+fn retarget(
+    words: &[SlotWord],
+    members: &[ring::Member],
+    key: [u8; 16],
+    pool: u32,
+    entries: &BTreeMap<u16, Backend>,
+    ops: &mut Vec<Op>,
+) {
+    let mut wanted = vec![0u16; words.len()];
+    ring::build(key, members, &mut wanted);
+    let dead = |number: u16| {
+        number != 0
+            && entries.get(&number).is_none_or(|entry| entry.flags & backend_flag::DEAD != 0)
+    };
+    let mut marks = Vec::new();
+    let mut burials = Vec::new();
+    for (slot, (&word, &wanted)) in (0u32..).zip(words.iter().zip(&wanted)) {
+        let target = if wanted == 0 { word.target() } else { wanted };
+        let new = if word.stable() == 0 && !word.is_marked() {
+            // Nobody ever had a connection here.
+            SlotWord::rest(target)
+        } else if target == word.target() {
+            word
+        } else {
+            word.with_target(target).with_mark(true).with_settling(false)
+        };
+        if new.stable() == 0 || (dead(new.stable()) && new.stable() != new.target()) {
+            if new != word || dead(new.stable()) {
+                burials.push(Op::Settle {
+                    slot,
+                    word: new.with_stable(new.target()).with_settling(false),
+                });
+            }
+        } else if word.stable() == 0 {
+            burials.push(Op::Settle { slot, word: new });
+        } else if new != word {
+            marks.push(Op::Mark { slot, word: new });
+        }
+    }
+    if !marks.is_empty() || burials.iter().any(|op| matches!(op, Op::Settle { word, .. } if word.is_marked())) {
+        ops.push(Op::Moving { pool });
+    }
+    ops.append(&mut marks);
+    ops.append(&mut burials);
+}

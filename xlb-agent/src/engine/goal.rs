@@ -1,0 +1,117 @@
+//! What the engine is told to bring about.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use xlb_common::{
+    maps::{feature, forward, protocol},
+    next_hop::NextHop,
+};
+use xlb_control::{
+    config::{AllDown, Config, Forward, OnRemove, Pool, Protocol, Service},
+};
+
+use crate::plan::{Intent, MemberGoal, PoolGoal};
+
+/// What is known of a backend besides its configuration.
+pub trait World {
+    /// What the operator wants of it.
+    fn intent(&self, pool: &str, endpoint: SocketAddr) -> Intent;
+    /// Whether its checks find it well, or have found nothing yet.
+    fn is_well(&self, pool: &Pool, endpoint: SocketAddr) -> bool;
+    /// Where its frames go, and the source of outer headers.
+    fn next_hop(&self, address: IpAddr) -> (NextHop, Option<IpAddr>);
+}
+
+/// The goal of a pool.
+#[must_use]
+pub fn of_pool(number: u32, config: &Config, pool: &Pool, world: &impl World) -> PoolGoal {
+    let members = pool
+        .backends
+        .iter()
+        .map(|backend| {
+            let (next_hop, preferred_source) = world.next_hop(backend.address);
+            let configured = match backend.address {
+                IpAddr::V4(_) => config.dataplane.tunnel_source_v4.map(IpAddr::V4),
+                IpAddr::V6(_) => config.dataplane.tunnel_source_v6.map(IpAddr::V6),
+            };
+            let unspecified = match backend.address {
+                IpAddr::V4(_) => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+                IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+            };
+            MemberGoal {
+                endpoint: backend.endpoint(),
+                weight: backend.weight,
+                intent: world.intent(&pool.name, backend.endpoint()),
+                well: world.is_well(pool, backend.endpoint()),
+                next_hop,
+                outer_source: configured.or(preferred_source).unwrap_or(unspecified),
+            }
+        })
+        .collect();
+    PoolGoal {
+        pool: number,
+        members,
+        down_grace: pool.down_grace,
+        drop_removed: pool.on_remove == OnRemove::Drop,
+    }
+}
+
+/// A service's entry, but for its counters and its pool's place.
+#[must_use]
+pub fn of_service(service: &Service) -> xlb_common::maps::Service {
+    xlb_common::maps::Service {
+        vip: crate::endpoint::bytes(service.vip),
+        port_be: service.port.to_be(),
+        protocol: protocol_number(service.protocol),
+        family: crate::endpoint::family(service.vip),
+        forward: match service.forward {
+            Forward::Dnat => forward::DNAT,
+            Forward::L2Dsr => forward::L2_DSR,
+            Forward::Ipip => forward::IPIP,
+        },
+        ..xlb_common::maps::Service::default()
+    }
+}
+
+/// IP protocol number of a service.
+#[must_use]
+pub const fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => protocol::TCP,
+        Protocol::Udp => protocol::UDP,
+    }
+}
+
+/// Features that a configuration uses.
+#[must_use]
+pub fn features(config: &Config) -> u32 {
+    let mut features = if config.dataplane.interfaces.len() > 1 { feature::REDIRECT } else { 0 };
+    for service in config.services.values() {
+        features |= if service.vip.is_ipv4() { feature::IPV4 } else { feature::IPV6 };
+        features |= match service.forward {
+            Forward::Dnat => feature::DNAT,
+            Forward::L2Dsr => feature::L2_DSR,
+            Forward::Ipip => feature::IPIP,
+        };
+    }
+    features
+}
+
+/// Whether a service refuses packets while none of its backends is well.
+#[must_use]
+pub fn refuses(service: &Service) -> bool {
+    service.all_down == AllDown::Drop
+}
+
+/// Names of the services in front of each pool.
+#[must_use]
+pub fn services_by_pool(config: &Config) -> BTreeMap<&str, Vec<&Service>> {
+    let mut services: BTreeMap<&str, Vec<&Service>> = BTreeMap::new();
+    for service in config.services.values() {
+        services.entry(&service.pool).or_default().push(service);
+    }
+    services
+}

@@ -1,1 +1,3 @@
-//! The lab of network namespaces.
+//! The lab of network namespaces in which xlb is tested and demonstrated.
+
+pub mod lab;

@@ -1,1 +1,4 @@
 //! The xlb agent: daemon and command line.
+
+pub mod logging;
+pub mod options;

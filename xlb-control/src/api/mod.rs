@@ -1,5 +1,7 @@
 //! The control API: HTTP/JSON on a Unix socket, its types and its client.
 
+mod client;
 mod types;
 
+pub use client::{Client, ClientError};
 pub use types::*;

@@ -1,0 +1,75 @@
+//! The tables of the file and their keys.
+
+/// Keys outside of any table.
+pub(super) const DOCUMENT: &[&str] = &["dataplane", "pool", "service"];
+
+/// Keys of `[dataplane]`.
+pub(super) const DATAPLANE: &[&str] = &[
+    "interfaces",
+    "mode",
+    "hash_key",
+    "tunnel_source_v4",
+    "tunnel_source_v6",
+    "max_flows",
+    "max_pending",
+];
+
+/// Keys of `[[pool]]`, of which all but the name may also stand in a service.
+pub(super) const POOL: &[&str] = &[
+    "name",
+    "ring_slots",
+    "backends",
+    "check",
+    "down_grace",
+    "idle_timeout",
+    "on_remove",
+];
+
+/// Keys of a pool that is written inline in a service.
+pub(super) const INLINE_POOL: &[&str] = POOL.split_at(1).1;
+
+/// Keys of `[[service]]`; the last ones are [`INLINE_POOL`].
+pub(super) const SERVICE: &[&str] = &[
+    "name",
+    "vip",
+    "port",
+    "protocol",
+    "forward",
+    "pool",
+    "all_down",
+    "announce",
+    "ring_slots",
+    "backends",
+    "check",
+    "down_grace",
+    "idle_timeout",
+    "on_remove",
+];
+
+/// Keys of a backend.
+pub(super) const BACKEND: &[&str] = &["address", "port", "weight"];
+
+/// Keys of a check.
+pub(super) const CHECK: &[&str] = &["type", "interval", "timeout", "rise", "fall", "port"];
+
+/// The tables, to say where a key belongs that stands in the wrong one.
+pub(super) const TABLES: &[(&str, &[&str])] = &[
+    ("[dataplane]", DATAPLANE),
+    ("[[pool]]", POOL),
+    ("[[service]]", SERVICE),
+    ("a backend", BACKEND),
+    ("a check", CHECK),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_takes_every_key_of_a_pool() {
+        for key in INLINE_POOL {
+            assert!(SERVICE.contains(key), "{key}");
+        }
+        assert!(!INLINE_POOL.contains(&"name"));
+    }
+}

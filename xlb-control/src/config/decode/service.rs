@@ -1,0 +1,139 @@
+//! `[[service]]`.
+
+use std::ops::Range;
+
+use super::{
+    complaints::Complaints,
+    pool::{self, BackendPlaces},
+    schema,
+    section::{Section, Value},
+    values::{address, choice, name, port, string},
+};
+use crate::config::{Forward, Named, Pool, Protocol, Service, rules::Role, suggest};
+
+/// Modes that the design has and this version lacks.
+const NOT_BUILT: &[&str] = &["gue", "full-nat", "local"];
+
+/// What was read of a service. The service is missing when too little of it is sound.
+pub(super) struct Decoded {
+    pub(super) name: Option<String>,
+    pub(super) service: Option<Service>,
+    /// Whether the service's `forward` is not what the file says, but stands for one that is wrong.
+    pub(super) lacks_forward: bool,
+    /// The pool that it names, for the search of pools that nothing uses.
+    pub(super) names_pool: Option<String>,
+    /// The pool that is written in it.
+    pub(super) inline: Option<(Pool, BackendPlaces)>,
+    pub(super) places: ServicePlaces,
+}
+
+/// Where the keys of a service stand.
+#[derive(Clone, Debug)]
+pub(super) struct ServicePlaces {
+    pub(super) name: Range<usize>,
+    pub(super) vip: Range<usize>,
+    pub(super) pool: Range<usize>,
+}
+
+/// Decodes a service, and the pool that may be written in it.
+pub(super) fn service(section: &Section<'_>, out: &mut Complaints<'_>) -> Decoded {
+    let name = section.required("name", "\"web\"", out, name);
+    let vip = section.required("vip", "\"192.0.2.10\"", out, |value, out| {
+        address(value, Role::Vip, out)
+    });
+    let port = section.required("port", "443", out, port);
+    let protocol = section.optional("protocol", out, choice::<Protocol>);
+    let forward = section.required("forward", "\"dnat\"", out, forward);
+    let all_down = section.optional("all_down", out, choice);
+    let announce = section.optional("announce", out, choice);
+    let names_pool = section.optional("pool", out, string);
+    let inline = inline_pool(name, section, out);
+    let pool = names_pool.or(inline.as_ref().and(name));
+    let build = || {
+        Some(Service {
+            name: name?.to_owned(),
+            vip: vip?,
+            port: port?,
+            protocol: protocol.unwrap_or(Protocol::Tcp),
+            forward: forward.unwrap_or(Forward::L2Dsr),
+            pool: pool?.to_owned(),
+            all_down: all_down.unwrap_or_default(),
+            announce,
+        })
+    };
+    Decoded {
+        service: build(),
+        lacks_forward: forward.is_none(),
+        name: name.map(str::to_owned),
+        names_pool: names_pool.map(str::to_owned),
+        inline,
+        places: ServicePlaces {
+            name: span_of(section, "name"),
+            vip: span_of(section, "vip"),
+            pool: pool_span(section),
+        },
+    }
+}
+
+/// The pool that is written in a service; complains when there are two of them, or none.
+fn inline_pool(
+    name: Option<&str>,
+    section: &Section<'_>,
+    out: &mut Complaints<'_>,
+) -> Option<(Pool, BackendPlaces)> {
+    let inline_key = schema::INLINE_POOL
+        .iter()
+        .find(|key| section.get(key).is_some());
+    match (section.key_span("pool"), inline_key) {
+        (None, None) => {
+            out.error(
+                section.span.clone(),
+                "the service has no pool",
+                "add `pool = \"NAME\"`, or `backends` of its own".to_owned(),
+            );
+            None
+        }
+        (Some(_), None) => None,
+        (pool_span, Some(key)) => {
+            if pool_span.is_some() {
+                out.error(
+                    section.key_span(key).unwrap_or(section.span.clone()),
+                    format!("the service names a pool, and has `{key}` of its own"),
+                    format!("move `{key}` to the [[pool]], or remove `pool`"),
+                );
+            }
+            // Decoded although there may be two, for the complaints about what is in it.
+            let decoded = pool::pool(name.unwrap_or("?"), section, out);
+            pool_span.is_none().then_some(decoded)
+        }
+    }
+}
+
+fn forward(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Forward> {
+    let text = string(value, out)?;
+    if NOT_BUILT.contains(&text) {
+        let built = suggest::list(Forward::ALL.iter().map(|mode| mode.name()));
+        out.error(
+            value.span(),
+            format!("`forward = \"{text}\"` is not built yet"),
+            format!("use one of {built}"),
+        );
+        return None;
+    }
+    choice(value, out)
+}
+
+/// The name of the pool, or the first key of the pool that is written in the service.
+fn pool_span(section: &Section<'_>) -> Range<usize> {
+    let inline_key = || {
+        schema::INLINE_POOL
+            .iter()
+            .find_map(|key| section.key_span(key))
+    };
+    let named = section.get("pool").map(Value::span);
+    named.or_else(inline_key).unwrap_or(section.span.clone())
+}
+
+fn span_of(section: &Section<'_>, key: &str) -> Range<usize> {
+    section.get(key).map_or(section.span.clone(), Value::span)
+}

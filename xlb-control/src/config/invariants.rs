@@ -1,0 +1,303 @@
+//! Rules between the parts of a configuration, for what comes from the file and what commands make
+//! of it.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use super::{Backend, Config, Forward, Pool, Protocol, Service, limits::MAX_BACKENDS, suggest};
+
+/// Checks the rules that hold for a configuration as a whole, and returns a sentence for each that
+/// is broken: VIPs that collide, pools that don't exist, backends in the wrong family, backends
+/// that are a VIP, `dnat` whose replies would be ambiguous, rings with fewer slots than backends.
+#[must_use]
+pub fn check_invariants(config: &Config) -> Vec<String> {
+    violations(config)
+        .into_iter()
+        .map(|violation| format!("{}; {}", violation.message, violation.help))
+        .collect()
+}
+
+/// A rule that is broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Violation {
+    /// What breaks it.
+    pub(super) at: Subject,
+    /// What it is at odds with. The message reads the same from both sides.
+    pub(super) other: Option<Subject>,
+    pub(super) message: String,
+    pub(super) help: String,
+}
+
+/// A part of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// The VIP of a service.
+    Vip { service: String },
+    /// The pool that a service names.
+    PoolOf { service: String },
+    /// A pool.
+    Pool { pool: String },
+    /// A backend of a pool.
+    Backend { pool: String, endpoint: SocketAddr },
+    /// The whole of it.
+    Everything,
+}
+
+/// What the kernel sees of a service or of a backend's reply.
+type Listener = (SocketAddr, Protocol);
+
+/// Finds what breaks the rules, in time linear in the configuration.
+fn violations(config: &Config) -> Vec<Violation> {
+    let mut found = between_services(config);
+    found.extend(of_backends(config));
+    found
+}
+
+/// Rules of services among themselves, and of the pools that they name.
+pub(super) fn between_services(config: &Config) -> Vec<Violation> {
+    let mut found = Vec::new();
+    listeners(config, &mut found);
+    for service in config.services.values() {
+        found.extend(unknown_pool(config, &service.name, &service.pool));
+    }
+    found
+}
+
+/// Rules of backends and of the services that they are behind.
+pub(super) fn of_backends(config: &Config) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let listeners = listeners(config, &mut Vec::new());
+    misplaced_backends(config, &listeners, &mut found);
+    ambiguous_replies(config, &mut found);
+    too_many_backends(config, &mut found);
+    found
+}
+
+/// Services by what they listen on; complains when two listen on the same.
+fn listeners<'a>(config: &'a Config, found: &mut Vec<Violation>) -> HashMap<Listener, &'a Service> {
+    let mut listeners: HashMap<Listener, &Service> = HashMap::new();
+    for service in config.services.values() {
+        let listener = (SocketAddr::new(service.vip, service.port), service.protocol);
+        let Some(other) = listeners.get(&listener) else {
+            listeners.insert(listener, service);
+            continue;
+        };
+        found.push(Violation {
+            at: vip(service),
+            other: Some(vip(other)),
+            message: format!(
+                "services `{}` and `{}` both have the VIP {}",
+                other.name,
+                service.name,
+                endpoint_name(listener)
+            ),
+            help: "give one of them another VIP, port or protocol".to_owned(),
+        });
+    }
+    listeners
+}
+
+/// The pool that a service names must exist.
+pub(super) fn unknown_pool(config: &Config, service: &str, pool: &str) -> Option<Violation> {
+    (!config.pools.contains_key(pool)).then(|| Violation {
+        at: Subject::PoolOf {
+            service: service.to_owned(),
+        },
+        other: None,
+        message: format!("service `{service}` names pool `{pool}`, which does not exist"),
+        help: pool_advice(config, pool),
+    })
+}
+
+/// What to write instead of the name of a pool that does not exist.
+pub(super) fn pool_advice(config: &Config, written: &str) -> String {
+    if config.pools.is_empty() {
+        return "there is no pool yet; add a [[pool]] to the file".to_owned();
+    }
+    suggest::advice(written, config.pools.keys().map(String::as_str))
+}
+
+/// Backends of another family than the VIP, and backends that are a VIP. Each is named once, though
+/// several services may share it.
+fn misplaced_backends(
+    config: &Config,
+    listeners: &HashMap<Listener, &Service>,
+    found: &mut Vec<Violation>,
+) {
+    let mut named: HashSet<(&str, SocketAddr)> = HashSet::new();
+    for (service, pool) in attached(config) {
+        for backend in &pool.backends {
+            let fault = wrong_family(service, backend)
+                .or_else(|| own_vip(service, backend))
+                .or_else(|| loops(service, backend, listeners));
+            if let Some((message, help)) = fault
+                && named.insert((&pool.name, backend.endpoint()))
+            {
+                found.push(Violation {
+                    at: Subject::Backend {
+                        pool: pool.name.clone(),
+                        endpoint: backend.endpoint(),
+                    },
+                    other: None,
+                    message,
+                    help,
+                });
+            }
+        }
+    }
+}
+
+fn wrong_family(service: &Service, backend: &Backend) -> Option<(String, String)> {
+    let needs_same_family = match service.forward {
+        Forward::Dnat | Forward::L2Dsr | Forward::Ipip => true,
+    };
+    if !needs_same_family || service.vip.is_ipv4() == backend.address.is_ipv4() {
+        return None;
+    }
+    let message = format!(
+        "backend {} is {}, and the VIP {} of service `{}` is {}: `{}` needs both in one family",
+        backend.address,
+        family(backend.address),
+        service.vip,
+        service.name,
+        family(service.vip),
+        service.forward,
+    );
+    let help = "make a pool for each family, and a service for each".to_owned();
+    Some((message, help))
+}
+
+fn own_vip(service: &Service, backend: &Backend) -> Option<(String, String)> {
+    (backend.address == service.vip).then(|| {
+        let message = format!(
+            "backend {} has the VIP of service `{}` as its address: packets would come back to the balancer",
+            backend.endpoint(),
+            service.name
+        );
+        let help = "write the address that the backend has for itself".to_owned();
+        (message, help)
+    })
+}
+
+fn loops(
+    service: &Service,
+    backend: &Backend,
+    listeners: &HashMap<Listener, &Service>,
+) -> Option<(String, String)> {
+    match service.forward {
+        Forward::Dnat => {}
+        // The packet keeps the VIP as its destination, or gets an outer header that is no service's.
+        Forward::L2Dsr | Forward::Ipip => return None,
+    }
+    let target = listeners.get(&(backend.endpoint(), service.protocol))?;
+    let message = format!(
+        "backend {} of service `{}` is the VIP of service `{}`: packets would come back to the balancer",
+        endpoint_name((backend.endpoint(), service.protocol)),
+        service.name,
+        target.name
+    );
+    let help = format!(
+        "use the backends of `{}` instead: `pool = \"{}\"`",
+        target.name, target.pool
+    );
+    Some((message, help))
+}
+
+/// Replies under `dnat` are told apart by the backend's address, port and protocol alone.
+fn ambiguous_replies(config: &Config, found: &mut Vec<Violation>) {
+    let mut owners: HashMap<Listener, &Service> = HashMap::new();
+    let mut shared: BTreeMap<(&str, &str), Vec<Listener>> = BTreeMap::new();
+    for (service, pool) in attached(config) {
+        match service.forward {
+            Forward::Dnat => {}
+            Forward::L2Dsr | Forward::Ipip => continue,
+        }
+        for backend in &pool.backends {
+            let replies_from = (backend.endpoint(), service.protocol);
+            let owner = owners.entry(replies_from).or_insert(service);
+            if owner.name != service.name {
+                let pair = (owner.name.as_str(), service.name.as_str());
+                shared.entry(pair).or_default().push(replies_from);
+            }
+        }
+    }
+    for ((first, second), backends) in shared {
+        let more = match backends.len() {
+            0 | 1 => String::new(),
+            n => format!(" (and {} more)", n - 1),
+        };
+        let example = backends
+            .first()
+            .map_or(String::new(), |&one| endpoint_name(one));
+        found.push(Violation {
+            at: Subject::PoolOf { service: second.to_owned() },
+            other: Some(Subject::PoolOf { service: first.to_owned() }),
+            message: format!(
+                "services `{first}` and `{second}` both reach {example}{more} by `dnat`: its replies \
+                 would not tell which service they belong to"
+            ),
+            help: "give each service backends, or ports of the backends, of its own; `full-nat` will \
+                   allow this when it is built"
+                .to_owned(),
+        });
+    }
+}
+
+fn too_many_backends(config: &Config, found: &mut Vec<Violation>) {
+    for pool in config.pools.values() {
+        if pool.backends.len() as u64 > u64::from(pool.ring_slots) {
+            found.push(Violation {
+                at: Subject::Pool {
+                    pool: pool.name.clone(),
+                },
+                other: None,
+                message: format!(
+                    "pool `{}` has {} backends for {} slots: some would get no connection",
+                    pool.name,
+                    pool.backends.len(),
+                    pool.ring_slots
+                ),
+                help: "set `ring_slots` to a prime of at least a hundred times the backends"
+                    .to_owned(),
+            });
+        }
+    }
+    let total: usize = config.pools.values().map(|pool| pool.backends.len()).sum();
+    if total > MAX_BACKENDS {
+        found.push(Violation {
+            at: Subject::Everything,
+            other: None,
+            message: format!(
+                "the pools have {total} backends together, and a host at most {MAX_BACKENDS}"
+            ),
+            help: "let services share pools, or spread them over several balancers".to_owned(),
+        });
+    }
+}
+
+/// Services with their pools, those that exist.
+fn attached(config: &Config) -> impl Iterator<Item = (&Service, &Pool)> {
+    config
+        .services
+        .values()
+        .filter_map(|service| Some((service, config.pools.get(&service.pool)?)))
+}
+
+fn vip(service: &Service) -> Subject {
+    Subject::Vip {
+        service: service.name.clone(),
+    }
+}
+
+fn endpoint_name((endpoint, protocol): Listener) -> String {
+    format!("{endpoint}/{protocol}")
+}
+
+const fn family(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "IPv4",
+        IpAddr::V6(_) => "IPv6",
+    }
+}

@@ -42,7 +42,7 @@ pub(super) fn dataplane(section: &Section<'_>, out: &mut Complaints<'_>) -> Data
 }
 
 fn interfaces(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Vec<String>> {
-    let elements = value.array("interfaces", "names", "interfaces = [\"eth0\"]", out)?;
+    let elements = value.array("names", "interfaces = [\"eth0\"]", out)?;
     if elements.is_empty() {
         out.error(
             value.span(),

@@ -94,7 +94,7 @@ fn tables<'a>(
     out: &mut Complaints<'_>,
 ) -> Vec<(Value<'a>, Section<'a>)> {
     root.get(key)
-        .and_then(|value| value.array(title, "tables", title, out))
+        .and_then(|value| value.array("tables", title, out))
         .unwrap_or_default()
         .into_iter()
         .filter_map(|element| Some((element, element.section(title, title, known, out)?)))

@@ -43,7 +43,7 @@ pub(super) fn pool(
             .unwrap_or(Grace::For(DEFAULT_DOWN_GRACE)),
         idle_timeout: section
             .optional("idle_timeout", out, |value, out| {
-                duration(value, &IDLE_TIMEOUT, out)
+                duration(value, &IDLE_TIMEOUT, "", out)
             })
             .unwrap_or(DEFAULT_IDLE_TIMEOUT),
         on_remove: section
@@ -78,7 +78,7 @@ fn ring_slots(value: Value<'_>, out: &mut Complaints<'_>) -> Option<u32> {
 
 fn backends(value: Value<'_>, out: &mut Complaints<'_>) -> Option<(Vec<Backend>, BackendPlaces)> {
     const EXAMPLE: &str = "{ address = \"10.0.1.7\", port = 8080 }";
-    let elements = value.array("backends", "tables", &format!("[{EXAMPLE}]"), out)?;
+    let elements = value.array("tables", &format!("[{EXAMPLE}]"), out)?;
     let mut list = Vec::with_capacity(elements.len());
     let mut places = BackendPlaces::with_capacity(elements.len());
     for element in elements {
@@ -122,7 +122,7 @@ fn check(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Check> {
     let example = "check = { type = \"tcp\" }";
     let section = value.section("a check", example, schema::CHECK, out)?;
     let kind = section.required("type", "\"tcp\"", out, choice::<CheckKind>);
-    let time = |value: Value<'_>, out: &mut Complaints<'_>| duration(value, &CHECK_TIME, out);
+    let time = |value: Value<'_>, out: &mut Complaints<'_>| duration(value, &CHECK_TIME, "", out);
     let count = |value: Value<'_>, out: &mut Complaints<'_>| integer(value, &CHECK_COUNT, out);
     let given_timeout = section.optional("timeout", out, time);
     let check = Check {
@@ -163,7 +163,7 @@ fn grace(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Grace> {
     {
         return Some(Grace::Forever);
     }
-    duration(value, &DOWN_GRACE, out).map(Grace::For)
+    duration(value, &DOWN_GRACE, ", or \"forever\"", out).map(Grace::For)
 }
 
 fn warn(pool: &Pool, section: &Section<'_>, out: &mut Complaints<'_>) {

@@ -24,8 +24,10 @@ pub(super) struct Section<'a> {
 /// A value with the key that it stands at.
 #[derive(Clone, Copy)]
 pub(super) struct Value<'a> {
-    /// The key, or the word for an element of an array.
+    /// The key.
     pub(super) key: &'a str,
+    /// Whether it is an element of the array that stands at the key.
+    is_element: bool,
     value: &'a Spanned<DeValue<'a>>,
 }
 
@@ -62,6 +64,7 @@ impl<'a> Section<'a> {
         let (key, value) = self.table.get_key_value(key)?;
         Some(Value {
             key: key.get_ref(),
+            is_element: false,
             value,
         })
     }
@@ -132,7 +135,7 @@ impl<'a> Value<'a> {
     }
 
     /// Complains that the value has another type than what its key takes.
-    pub(super) fn wrong_type(self, expected: &str, help: Option<String>, out: &mut Complaints<'_>) {
+    pub(super) fn wrong_type(self, expected: &str, help: String, out: &mut Complaints<'_>) {
         let found = match self.raw() {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "an integer",
@@ -142,17 +145,21 @@ impl<'a> Value<'a> {
             DeValue::Array(_) => "an array",
             DeValue::Table(_) => "a table",
         };
+        let subject = if self.is_element {
+            format!("an element of `{}`", self.key)
+        } else {
+            format!("`{}`", self.key)
+        };
         out.error(
             self.span(),
-            format!("`{}` takes {expected}, not {found}", self.key),
+            format!("{subject} must be {expected}, not {found}"),
             help,
         );
     }
 
-    /// The elements of an array, each named by a word.
+    /// The elements of an array.
     pub(super) fn array(
         self,
-        word: &'static str,
         of_what: &str,
         example: &str,
         out: &mut Complaints<'_>,
@@ -161,7 +168,11 @@ impl<'a> Value<'a> {
             DeValue::Array(array) => Some(
                 array
                     .iter()
-                    .map(|value| Value { key: word, value })
+                    .map(|value| Value {
+                        key: self.key,
+                        is_element: true,
+                        value,
+                    })
                     .collect(),
             ),
             DeValue::String(_)
@@ -172,7 +183,7 @@ impl<'a> Value<'a> {
             | DeValue::Table(_) => {
                 self.wrong_type(
                     &format!("an array of {of_what}"),
-                    Some(format!("write it as `{example}`")),
+                    format!("write it as `{example}`"),
                     out,
                 );
                 None
@@ -196,7 +207,7 @@ impl<'a> Value<'a> {
             | DeValue::Boolean(_)
             | DeValue::Datetime(_)
             | DeValue::Array(_) => {
-                self.wrong_type("a table", Some(format!("write it as `{example}`")), out);
+                self.wrong_type("a table", format!("write it as `{example}`"), out);
                 None
             }
         }

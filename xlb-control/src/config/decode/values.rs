@@ -16,12 +16,14 @@ pub(super) fn string<'a>(value: Value<'a>, out: &mut Complaints<'_>) -> Option<&
     if let DeValue::String(text) = value.raw() {
         return Some(text);
     }
-    let quoted = format!("write it in quotes: `\"{}\"`", out.source(&value.span()));
-    let help = matches!(
-        value.raw(),
-        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_)
-    )
-    .then_some(quoted);
+    let help = match value.raw() {
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
+            format!("write it in quotes: `\"{}\"`", out.source(&value.span()))
+        }
+        DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_) => {
+            "write one string, in quotes".to_owned()
+        }
+    };
     value.wrong_type("a string", help, out);
     None
 }
@@ -36,11 +38,11 @@ where
     T: TryFrom<i64> + PartialOrd + Display + Copy,
 {
     let DeValue::Integer(digits) = value.raw() else {
-        let mut help = None;
+        let mut help = format!("write a number, such as `{}`", bounds.start());
         if let DeValue::String(text) = value.raw()
             && text.parse::<i64>().is_ok()
         {
-            help = Some(format!("write it without quotes: `{text}`"));
+            help = format!("write it without quotes: `{text}`");
         }
         value.wrong_type("an integer", help, out);
         return None;
@@ -110,10 +112,11 @@ pub(super) fn choice<T: Named>(value: Value<'_>, out: &mut Complaints<'_>) -> Op
     found
 }
 
-/// A duration with its unit, within bounds.
+/// A duration with its unit, within bounds; `or` is what else may be written.
 pub(super) fn duration(
     value: Value<'_>,
     bounds: &RangeInclusive<Duration>,
+    or: &str,
     out: &mut Complaints<'_>,
 ) -> Option<Duration> {
     let number = match value.raw() {
@@ -156,7 +159,7 @@ pub(super) fn duration(
             out.error(
                 value.span(),
                 format!("`{}` is not a duration: {error}", value.key),
-                "write a number and a unit, such as \"100ms\", \"1s\", \"5m\" or \"1h\"".to_owned(),
+                format!("write a number and a unit, such as \"100ms\", \"1s\" or \"1h\"{or}"),
             );
             None
         }

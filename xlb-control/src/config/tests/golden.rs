@@ -150,7 +150,7 @@ fn a_long_value_is_cut_and_control_characters_are_shown() {
     let text = "[dataplane]\ninterfaces = {\n a = 1,\n b = 2,\n c = 3,\n d = 4,\n e = 5,\n f = 6,\n}\n\"\\u001b[31m\" = 1\n";
     assert_eq!(
         refused(text).to_string(),
-        r##"xlb.toml:2:14: error: `interfaces` takes an array of names, not a table
+        r##"xlb.toml:2:14: error: `interfaces` must be an array of names, not a table
   |
 2 |   interfaces = {
   |  ______________^

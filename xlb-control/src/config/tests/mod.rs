@@ -3,6 +3,7 @@
 use super::{Config, Diagnostics, Loaded};
 
 mod accepted;
+mod complaints;
 mod golden;
 mod properties;
 

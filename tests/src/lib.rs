@@ -1,3 +1,4 @@
-//! The lab of network namespaces in which xlb is tested and demonstrated.
+//! The lab of network namespaces in which xlb is tested and demonstrated, and the demonstration.
 
+pub mod demo;
 pub mod lab;

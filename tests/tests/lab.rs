@@ -372,8 +372,8 @@ fn nothing_stays_when_the_process_is_killed() {
 }
 
 #[test]
-fn nothing_stays_of_a_lab_that_could_be_kept_when_it_is_interrupted() {
-    kill_a_victim("xlb_lab_victim2", nix::sys::signal::Signal::SIGINT, true);
+fn nothing_stays_of_a_lab_that_could_be_kept_when_it_is_terminated() {
+    kill_a_victim("xlb_lab_victim2", nix::sys::signal::Signal::SIGTERM, true);
 }
 
 fn kill_a_victim(map_name: &str, signal: nix::sys::signal::Signal, keepable: bool) {

@@ -109,7 +109,9 @@ impl Agent {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// Path of what it writes to its standard error.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
         self.directory.join("agent.log")
     }
 
@@ -173,12 +175,11 @@ impl Agent {
             if status.status.success() {
                 break;
             }
-            assert!(process.is_running(), "the agent ended:\n{}", self.log());
+            assert!(process.is_running(), "the agent ended; its log follows");
             assert!(
                 start.elapsed() < START_LIMIT,
-                "the agent does not answer after {START_LIMIT:?}: {}\n{}",
-                String::from_utf8_lossy(&status.stderr),
-                self.log()
+                "the agent does not answer after {START_LIMIT:?}: {}",
+                String::from_utf8_lossy(&status.stderr)
             );
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -215,8 +216,7 @@ impl Agent {
         let status = process.wait();
         assert!(
             status.success(),
-            "the agent ended with {status}:\n{}",
-            self.log()
+            "the agent ended with {status}; its log follows"
         );
     }
 

@@ -23,6 +23,7 @@ mod agent;
 mod backend;
 mod datagrams;
 mod guardian;
+mod hosts;
 mod http;
 mod keep_alive;
 mod load;
@@ -53,11 +54,12 @@ pub use agent::{Agent, agent_binary};
 pub use backend::{Backend, BackendKind};
 pub use datagrams::{DatagramOptions, DatagramReport, Datagrams};
 use guardian::Guardian;
+pub use hosts::{Host, VIP_V4, VIP_V6, subnet_v4, subnet_v6};
 pub use keep_alive::{KeepAlive, KeepAliveConnection, KeepAliveOptions};
 pub use load::{Load, LoadOptions, Outcome, Request};
 pub use netns::NetNs;
 pub use process::Process;
-pub use topology::{Host, Replies, Shape, Topology, VIP_V4, VIP_V6, subnet_v4, subnet_v6};
+pub use topology::{Replies, Shape, Topology};
 
 /// A lab; a handle that can be cloned. The lab ends with the last handle to it or to something in
 /// it.

@@ -133,7 +133,7 @@ impl NetNs {
         let working_directory = std::env::current_dir().ok();
         let parent = nix::unistd::getpid();
         let dies_with_us = !self.lab.is_keepable();
-        // SAFETY: prctl(), getppid(), setns() and chdir() are system calls that may be made between fork and
+        // SAFETY: prctl(), getppid(), setsid(), setns() and chdir() are system calls that may be made between fork and
         // exec; nothing here allocates or takes a lock, but for the path of chdir(), which is
         // short enough for nix to keep on the stack.
         unsafe {
@@ -144,6 +144,10 @@ impl NetNs {
                     if nix::unistd::getppid() != parent {
                         return Err(nix::Error::ESRCH.into());
                     }
+                }
+                // What may outlive us is not bothered by the end of our terminal.
+                if !dies_with_us {
+                    nix::unistd::setsid()?;
                 }
                 if let Some(mounts) = namespace.lab.mounts() {
                     setns(mounts, CloneFlags::CLONE_NEWNS)?;

@@ -305,9 +305,12 @@ mod tests {
         assert!(report.ok, "{:?}", report.failed_expectations);
     }
 
+    /// Makes one expectation fail.
+    type Spoil = fn(&mut Report);
+
     #[test]
     fn each_expectation_can_fail_and_is_named() {
-        let spoil: [(&str, fn(&mut Report)); 12] = [
+        let spoil: [(&str, Spoil); 12] = [
             ("before a fault", |report| report.failed_before_fault = 1),
             ("smallest share", |report| report.smallest_share = 0.1),
             ("after a kill", |report| {

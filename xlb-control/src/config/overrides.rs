@@ -5,6 +5,8 @@
 //! one removes it, and the list never names a backend's weight or state twice.
 
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     api::{Change, Changed},
     config::{
-        Config, check_invariants,
+        Config, Service,
         decode::uneven,
         rules::{self, Role},
     },
@@ -34,9 +34,6 @@ pub fn record(changes: &mut Vec<Change>, new: Change, config: &Config) -> Result
         && let Some((_, reason)) = after.stale.last()
     {
         return Err(reason.clone());
-    }
-    if let Some(reason) = check_invariants(&after.config).into_iter().next() {
-        return Err(reason);
     }
     *changes = folded;
     let warnings = warnings(&current.config, &after.config);
@@ -270,6 +267,11 @@ impl Fold<'_> {
             "added service `{}` in front of pool `{}`",
             service.name, service.pool
         );
+        if self.in_file_as(&service) {
+            // The file's service was removed, and comes back as it was.
+            let is_removal = |change: &Change| matches!(change, Change::ServiceRemove { name } if *name == service.name);
+            return Ok((without(changes, is_removal), done));
+        }
         let mut list = changes.to_vec();
         list.push(Change::ServiceAdd {
             name: service.name,
@@ -297,6 +299,21 @@ impl Fold<'_> {
             list.push(Change::ServiceRemove { name });
         }
         Ok((list, done))
+    }
+
+    /// Whether the file has a service that is the same in all that a command can say.
+    fn in_file_as(&self, service: &Service) -> bool {
+        self.file
+            .services
+            .get(&service.name)
+            .is_some_and(|in_file| {
+                let said = Service {
+                    all_down: in_file.all_down,
+                    announce: in_file.announce,
+                    ..service.clone()
+                };
+                said == *in_file
+            })
     }
 
     /// The name of the pool of a backend that exists.

@@ -207,7 +207,7 @@ fn loops(
 
 /// Replies under `dnat` are told apart by the backend's address, port and protocol alone.
 fn ambiguous_replies(config: &Config, found: &mut Vec<Violation>) {
-    let mut owners: HashMap<Listener, &Service> = HashMap::new();
+    let mut owners: HashMap<Listener, &Service> = HashMap::with_capacity(total_backends(config));
     let mut shared: BTreeMap<(&str, &str), Vec<Listener>> = BTreeMap::new();
     for (service, pool) in attached(config) {
         match service.forward {
@@ -264,7 +264,7 @@ fn too_many_backends(config: &Config, found: &mut Vec<Violation>) {
             });
         }
     }
-    let total: usize = config.pools.values().map(|pool| pool.backends.len()).sum();
+    let total = total_backends(config);
     if total > MAX_BACKENDS {
         found.push(Violation {
             at: Subject::Everything,
@@ -275,6 +275,10 @@ fn too_many_backends(config: &Config, found: &mut Vec<Violation>) {
             help: "let services share pools, or spread them over several balancers".to_owned(),
         });
     }
+}
+
+fn total_backends(config: &Config) -> usize {
+    config.pools.values().map(|pool| pool.backends.len()).sum()
 }
 
 /// Services with their pools, those that exist.

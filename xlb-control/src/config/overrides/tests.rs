@@ -154,6 +154,15 @@ fn backends_come_and_go() {
 }
 
 #[test]
+fn a_backend_that_is_back_is_not_removed() {
+    // Not what `record` would keep, but what a list may hold.
+    let changes = [remove("web", "10.0.1.1:80"), add("web", "10.0.1.1:80", 1)];
+    let merged = merged(&changes);
+    assert!(merged.removed.is_empty(), "{:?}", merged.removed);
+    assert_eq!(weights(&merged, "web").len(), 2);
+}
+
+#[test]
 fn what_is_said_about_connections_is_kept() {
     let change = Change::BackendRemove {
         pool: "web".to_owned(),

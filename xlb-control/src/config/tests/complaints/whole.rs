@@ -203,3 +203,11 @@ fn a_file_that_is_not_text_has_its_place() {
     );
     assert!(error.starts_with(&first), "{error}");
 }
+
+#[test]
+fn columns_count_characters() {
+    let text = "[dataplane]\ninterfaces = [\"é\", 1]\n";
+    let message = "an element of `interfaces` must be a string, not an integer";
+    let row = (text, message, (2, 20), "`\"1\"`");
+    expect(&refused(text), Severity::Error, row);
+}

@@ -150,8 +150,8 @@ fn warn_of_timeout(check: &Check, is_given: bool, section: &Section<'_>, out: &m
     out.warning(
         span,
         format!(
-            "`timeout` {timeout}{default} is longer than `interval` {interval}: probes of a backend that \
-             hangs would overlap, so they come every {timeout} instead"
+            "`timeout` {timeout}{default} is longer than `interval` {interval}: a probe that hangs \
+             delays the next one"
         ),
         format!("set `timeout = \"{interval}\"` or less"),
     );

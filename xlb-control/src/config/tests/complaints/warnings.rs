@@ -35,13 +35,13 @@ fn warnings() {
         ),
         (
             "backends = [{ address = \"10.0.1.7\", port = 1 }]\ncheck = { type = \"tcp\", timeout = \"2s\" }",
-            "`timeout` 2s is longer than `interval` 1s: probes of a backend that hangs would overlap, so they come every 2s instead",
+            "`timeout` 2s is longer than `interval` 1s: a probe that hangs delays the next one",
             (8, 35),
             "`timeout = \"1s\"` or less",
         ),
         (
             "backends = [{ address = \"10.0.1.7\", port = 1 }]\ncheck = { type = \"tcp\", interval = \"100ms\" }",
-            "`timeout` 1s (the default) is longer than `interval` 100ms: probes of a backend that hangs would overlap, so they come every 1s instead",
+            "`timeout` 1s (the default) is longer than `interval` 100ms: a probe that hangs delays the next one",
             (8, 36),
             "`timeout = \"100ms\"` or less",
         ),

@@ -1,0 +1,113 @@
+//! The command line: verbs, options, and their help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::{args_backend::BackendCommand, args_service::ServiceCommand};
+use crate::options::{DEFAULT_CONFIG, DEFAULT_PIN_DIR, DEFAULT_SOCKET, DEFAULT_STATE_DIR};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  The command did what it was asked to; for `status`: all is well.
+  1  The command failed: the input is bad, or the agent refused or did not answer; for `status`:
+     something is degraded.
+  2  The command line can't be understood.
+  3  `status` only: no agent answers at the socket.
+
+Example:
+  xlb-agent check /etc/xlb/xlb.toml && xlb-agent reload && xlb-agent status";
+
+/// xlb is a layer-4 load balancer for Linux: this is its agent, and the command line that talks to
+/// the agent
+#[derive(Debug, Parser)]
+#[command(name = "xlb-agent", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct Global {
+    /// The Unix socket of the agent's control API.
+    #[arg(long, global = true, value_name = "PATH", env = "XLB_SOCKET", hide_env_values = true, default_value = DEFAULT_SOCKET)]
+    pub(super) socket: PathBuf,
+    /// The directory on bpffs where the agent pins its maps, program and link.
+    #[arg(long, global = true, value_name = "DIR", env = "XLB_PIN_DIR", hide_env_values = true, default_value = DEFAULT_PIN_DIR)]
+    pin_dir: PathBuf,
+    /// The directory where the agent keeps what has to outlive a reboot.
+    #[arg(long, global = true, value_name = "DIR", env = "XLB_STATE_DIR", hide_env_values = true, default_value = DEFAULT_STATE_DIR)]
+    state_dir: PathBuf,
+    /// How the result is printed on stdout.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
+    pub(super) output: Output,
+}
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// Text for people.
+    Table,
+    /// JSON as the control API has it.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check a configuration file without an agent.
+    ///
+    /// Every error is printed with its file, line and column, and the exit code is 1; otherwise
+    /// a summary is printed on one line, followed by warnings.
+    #[command(after_help = "Example:\n  xlb-agent check ./xlb.toml")]
+    Check(CheckArgs),
+    /// Show what holds for the agent, its program, pools and services.
+    ///
+    /// The exit code is 0 when all is well; 1 when a service is not fully up, an interface is
+    /// detached or down, or the last reload was refused; and 3 when no agent answers.
+    #[command(after_help = "Example:\n  xlb-agent status -o json")]
+    Status,
+    /// Show the health of backends, and why it is what it is.
+    #[command(after_help = "Example:\n  xlb-agent health web")]
+    Health(HealthArgs),
+    /// List and change backends.
+    #[command(subcommand, after_help = "Example:\n  xlb-agent backend list web")]
+    Backend(BackendCommand),
+    /// List and change services.
+    #[command(subcommand, after_help = "Example:\n  xlb-agent service list")]
+    Service(ServiceCommand),
+    /// Let the agent read its configuration file again.
+    ///
+    /// Only what differs is changed. A file with errors changes nothing: the errors are printed
+    /// and the exit code is 1.
+    #[command(after_help = "Example:\n  xlb-agent check && xlb-agent reload")]
+    Reload,
+    /// Print the version of this program.
+    #[command(after_help = "Example:\n  xlb-agent version")]
+    Version,
+}
+
+/// What `check` takes.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// The configuration file.
+    #[arg(value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub(super) file: PathBuf,
+}
+
+/// What `health` takes.
+#[derive(Debug, Args)]
+pub(super) struct HealthArgs {
+    /// The service whose backends are shown; all services without it.
+    pub(super) service: Option<String>,
+}

@@ -1,0 +1,216 @@
+//! `backend`: what its verbs take, and the changes that they ask for.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Subcommand};
+use xlb_control::{api::Change, config::OnRemove};
+
+use super::values;
+
+/// Verbs of `backend`.
+#[derive(Debug, Subcommand)]
+pub(super) enum BackendCommand {
+    /// List backends with their state, slots and traffic.
+    #[command(after_help = "Example:\n  xlb-agent backend list web -o json")]
+    List(ListArgs),
+    /// Add a backend to a pool.
+    ///
+    /// It gets its share of new connections; established ones stay where they are. The change
+    /// outlives the agent.
+    #[command(after_help = "Example:\n  xlb-agent backend add web 10.0.1.7:8080 --weight 2")]
+    Add(AddArgs),
+    /// Remove a backend from a pool.
+    ///
+    /// Without --drop or --drain, the pool's `on_remove` says what becomes of its connections.
+    #[command(after_help = "Example:\n  xlb-agent backend remove web 10.0.1.7:8080 --drain")]
+    Remove(RemoveArgs),
+    /// Let a backend that was disabled serve again.
+    #[command(after_help = "Example:\n  xlb-agent backend enable web 10.0.1.7:8080")]
+    Enable(Target),
+    /// Take a backend out of service at once, which breaks its connections.
+    #[command(after_help = "Example:\n  xlb-agent backend disable web 10.0.1.7:8080")]
+    Disable(Target),
+    /// Send no new connection to a backend, and keep those that it has.
+    ///
+    /// With --wait the command ends when no connection is left on the backend, and shows on stderr
+    /// how many slots of the ring still lead there.
+    #[command(
+        after_help = "Example:\n  xlb-agent backend drain web 10.0.1.7:8080 --wait --timeout 5m"
+    )]
+    Drain(DrainArgs),
+    /// Let a backend that drains serve again.
+    #[command(after_help = "Example:\n  xlb-agent backend undrain web 10.0.1.7:8080")]
+    Undrain(Target),
+    /// Give a backend another share of new connections.
+    #[command(after_help = "Example:\n  xlb-agent backend weight web 10.0.1.7:8080 3")]
+    Weight(WeightArgs),
+}
+
+/// The backend that is meant.
+#[derive(Debug, Args)]
+pub(super) struct Target {
+    /// The pool, or a service whose pool is meant.
+    pool: String,
+    /// Address and port, as in 10.0.1.7:8080 or [2001:db8::7]:8080.
+    #[arg(value_name = "ADDR:PORT", value_parser = values::endpoint)]
+    endpoint: SocketAddr,
+}
+
+/// What `backend list` takes.
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// The pool, or a service whose pool is meant; all pools without it.
+    pub(super) pool: Option<String>,
+}
+
+/// What `backend add` takes.
+#[derive(Debug, Args)]
+pub(super) struct AddArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Share of new connections, relative to the other backends; 0 means none.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    weight: u16,
+}
+
+/// What `backend remove` takes.
+#[derive(Debug, Args)]
+pub(super) struct RemoveArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Move its connections to other backends at once, which breaks them.
+    #[arg(long, conflicts_with = "drain")]
+    drop: bool,
+    /// Keep its connections until they have been idle for the pool's idle timeout.
+    #[arg(long)]
+    drain: bool,
+}
+
+/// What `backend drain` takes.
+#[derive(Debug, Args)]
+pub(super) struct DrainArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Wait until no connection is left on the backend.
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Move the connections that are left after this time, which breaks them; never without it.
+    #[arg(long = "timeout", value_name = "DURATION", value_parser = values::seconds)]
+    pub(super) timeout_s: Option<u64>,
+}
+
+/// What `backend weight` takes.
+#[derive(Debug, Args)]
+pub(super) struct WeightArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Share of new connections, relative to the other backends; 0 means none.
+    #[arg(value_name = "N")]
+    weight: u16,
+}
+
+/// What a verb of `backend` asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BackendRequest<'a> {
+    /// To see the backends of one pool, or of all.
+    List {
+        /// Pool or service.
+        pool: Option<&'a str>,
+    },
+    /// To change something.
+    Change {
+        /// Pool or service.
+        pool: &'a str,
+        /// What to change.
+        endpoint: SocketAddr,
+        /// How.
+        edit: Edit,
+        /// Whether to stay until the drain has ended.
+        wait: bool,
+    },
+}
+
+/// A change of a backend whose pool is still to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Edit {
+    Add { weight: u16 },
+    Remove { connections: Option<OnRemove> },
+    Enable,
+    Disable,
+    Drain { timeout_s: Option<u64> },
+    Undrain,
+    Weight { weight: u16 },
+}
+
+impl BackendCommand {
+    pub(super) fn request(&self) -> BackendRequest<'_> {
+        let (target, edit, wait) = match self {
+            Self::List(args) => {
+                return BackendRequest::List {
+                    pool: args.pool.as_deref(),
+                };
+            }
+            Self::Add(args) => {
+                let weight = args.weight;
+                (&args.target, Edit::Add { weight }, false)
+            }
+            Self::Remove(args) => {
+                let connections = match (args.drop, args.drain) {
+                    (true, _) => Some(OnRemove::Drop),
+                    (false, true) => Some(OnRemove::Drain),
+                    (false, false) => None,
+                };
+                (&args.target, Edit::Remove { connections }, false)
+            }
+            Self::Enable(target) => (target, Edit::Enable, false),
+            Self::Disable(target) => (target, Edit::Disable, false),
+            Self::Drain(args) => {
+                let timeout_s = args.timeout_s;
+                (&args.target, Edit::Drain { timeout_s }, args.wait)
+            }
+            Self::Undrain(target) => (target, Edit::Undrain, false),
+            Self::Weight(args) => {
+                let weight = args.weight;
+                (&args.target, Edit::Weight { weight }, false)
+            }
+        };
+        BackendRequest::Change {
+            pool: &target.pool,
+            endpoint: target.endpoint,
+            edit,
+            wait,
+        }
+    }
+}
+
+impl Edit {
+    /// The change as the control API takes it.
+    pub(super) fn of(self, pool: &str, endpoint: SocketAddr) -> Change {
+        let pool = pool.to_owned();
+        match self {
+            Self::Add { weight } => Change::BackendAdd {
+                pool,
+                endpoint,
+                weight,
+            },
+            Self::Remove { connections } => Change::BackendRemove {
+                pool,
+                endpoint,
+                connections,
+            },
+            Self::Enable => Change::BackendEnable { pool, endpoint },
+            Self::Disable => Change::BackendDisable { pool, endpoint },
+            Self::Drain { timeout_s } => Change::BackendDrain {
+                pool,
+                endpoint,
+                timeout_s,
+            },
+            Self::Undrain => Change::BackendUndrain { pool, endpoint },
+            Self::Weight { weight } => Change::BackendWeight {
+                pool,
+                endpoint,
+                weight,
+            },
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The command line: it parses, asks the control API, and prints. It knows nothing of the agent
+//! but that API; `run` and `unload` are the two verbs that do without it.
+
+mod args;
+mod args_backend;
+mod args_service;
+mod check;
+mod client;
+mod drain;
+mod names;
+mod print;
+#[cfg(test)]
+mod samples;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod units;
+mod values;
+
+use std::process::ExitCode;
+
+pub use args::Cli;
+use args::Command;
+
+/// How a command ended that did not fail with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Well,
+    /// The command has said what is wrong.
+    NotWell,
+    /// `status` found no agent.
+    AgentDown,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Well => Self::SUCCESS,
+            Exit::NotWell => Self::FAILURE,
+            Exit::AgentDown => Self::from(3),
+        }
+    }
+}
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// When the input is bad, or when the agent refuses or does not answer.
+pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    let output = cli.global.output;
+    match &cli.command {
+        Command::Check(args) => check::check(&args.file, output),
+        Command::Version => print::version(output).map(|()| Exit::Well),
+        Command::Status => client::status(&cli.global),
+        Command::Health(args) => client::health(&cli.global, args.service.as_deref()),
+        Command::Backend(command) => client::backend(&cli.global, command),
+        Command::Service(command) => client::service(&cli.global, command),
+        Command::Reload => client::reload(&cli.global),
+    }
+}

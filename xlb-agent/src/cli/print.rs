@@ -1,0 +1,70 @@
+//! What goes to stdout.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use xlb_control::api::Changed;
+
+use super::args::Output;
+
+/// Prints a value as JSON, or as the text that `table` makes of it.
+pub(super) fn answer<T: Serialize + ?Sized>(
+    output: Output,
+    value: &T,
+    table: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
+    let text = match output {
+        Output::Table => table(value),
+        Output::Json => serde_json::to_string_pretty(value)? + "\n",
+    };
+    // Not println!, which panics when the reader has gone.
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Prints what a change has done. Warnings go to stderr where stdout is for people; JSON has them.
+pub(super) fn changed(output: Output, changed: &Changed) -> anyhow::Result<()> {
+    answer(output, changed, |changed| lines(&changed.done))?;
+    match output {
+        Output::Table => {
+            for warning in &changed.warnings {
+                eprintln!("warning: {warning}");
+            }
+        }
+        Output::Json => {}
+    }
+    Ok(())
+}
+
+fn lines(done: &[String]) -> String {
+    if done.is_empty() {
+        return "nothing to change\n".to_owned();
+    }
+    done.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Prints the version of this program.
+pub(super) fn version(output: Output) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    struct Version {
+        version: &'static str,
+    }
+    let version = Version {
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    answer(output, &version, |v| format!("xlb-agent {}\n", v.version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_a_line_each() {
+        let done = ["pool web: added 10.0.1.7:8080".to_owned(), "b".to_owned()];
+        assert_eq!(lines(&done), "pool web: added 10.0.1.7:8080\nb\n");
+        assert_eq!(lines(&[]), "nothing to change\n");
+    }
+}

@@ -1,0 +1,149 @@
+//! Answers of an agent that the tests of the command line share.
+
+use xlb_control::{
+    api::{
+        BackendState, BackendStatus, Counters, HealthStatus, InterfaceStatus, MapStatus, Origin,
+        PoolStatus, ProgramStatus, ReasonCount, ServiceHealth, ServiceStatus, Status,
+    },
+    config::{AllDown, Forward, Protocol},
+};
+
+pub(super) fn backends() -> Vec<BackendStatus> {
+    let backend = |endpoint: &str, number, state| BackendStatus {
+        pool: "web".to_owned(),
+        endpoint: endpoint.parse().unwrap(),
+        weight: 1,
+        state,
+        number,
+        slots: 8191,
+        leaving_slots: 0,
+        next_hop: Some("52:54:00:00:00:01 dev eth0".to_owned()),
+        origin: Origin::File,
+        counters: Counters {
+            packets: 12_345,
+            bytes: 1_572_864,
+            connections: 871,
+            reply_packets: 12_000,
+            reply_bytes: 99_000_000,
+        },
+    };
+    let mut leaving = backend("10.0.1.8:8080", 2, BackendState::Draining);
+    (leaving.slots, leaving.leaving_slots) = (0, 5461);
+    let mut new = backend("[2001:db8::7]:8080", 3, BackendState::Unresolved);
+    (new.next_hop, new.origin, new.counters) = (None, Origin::Runtime, Counters::default());
+    vec![backend("10.0.1.7:8080", 1, BackendState::Up), leaving, new]
+}
+
+pub(super) fn services() -> Vec<ServiceStatus> {
+    let service = |name: &str, pool: &str, port, protocol, health| ServiceStatus {
+        name: name.to_owned(),
+        vip: "192.0.2.10".parse().unwrap(),
+        port,
+        protocol,
+        forward: Forward::Dnat,
+        pool: pool.to_owned(),
+        all_down: AllDown::Panic,
+        health,
+        backends: 3,
+        accepting: 3,
+        origin: Origin::File,
+        counters: backends()[0].counters,
+    };
+    let mut dns = service(
+        "dns-front",
+        "dns",
+        53,
+        Protocol::Udp,
+        ServiceHealth::Degraded,
+    );
+    dns.vip = "2001:db8::53".parse().unwrap();
+    (dns.forward, dns.accepting) = (Forward::L2Dsr, 2);
+    vec![
+        service("web", "web", 443, Protocol::Tcp, ServiceHealth::Up),
+        dns,
+    ]
+}
+
+pub(super) fn health() -> Vec<HealthStatus> {
+    let health = |endpoint: &str, state, reason: &str, detail: &str| HealthStatus {
+        service: "web".to_owned(),
+        pool: "web".to_owned(),
+        endpoint: endpoint.parse().unwrap(),
+        state,
+        reason: reason.to_owned(),
+        detail: detail.to_owned(),
+        rise: 14,
+        fall: 0,
+        since_s: 192,
+        latency_us: Some(412),
+    };
+    let mut down = health(
+        "10.0.1.8:8080",
+        BackendState::Down,
+        "L4TOUT",
+        "no answer in 1s",
+    );
+    (down.rise, down.fall, down.latency_us) = (0, 7, None);
+    vec![
+        health("10.0.1.7:8080", BackendState::Up, "L4OK", "connected"),
+        down,
+    ]
+}
+
+pub(super) fn status() -> Status {
+    let pool = |name: &str, moving_slots, moving_since_s| PoolStatus {
+        name: name.to_owned(),
+        ring_slots: 16_381,
+        ring_hash: "9f3c21d07ab4e655".to_owned(),
+        backends: 3,
+        accepting: 2,
+        moving_slots,
+        moving_since_s,
+    };
+    let map = |name: &str, used, capacity, bytes| MapStatus {
+        name: name.to_owned(),
+        used,
+        capacity,
+        bytes,
+    };
+    Status {
+        version: "0.1.0".to_owned(),
+        pid: 4711,
+        uptime_s: 192,
+        config: "/etc/xlb/xlb.toml".to_owned(),
+        config_revision: 3,
+        last_reload_error: Some("/etc/xlb/xlb.toml:7:1: unknown key `ports`".to_owned()),
+        health: ServiceHealth::Degraded,
+        program: ProgramStatus {
+            id: 42,
+            features: vec!["ipv4".to_owned(), "dnat".to_owned()],
+            translated_bytes: 12_288,
+            jited_bytes: 7_340,
+            verified_instructions: 23_456,
+        },
+        interfaces: vec![InterfaceStatus {
+            name: "eth0".to_owned(),
+            index: 2,
+            mode: "native".to_owned(),
+            up: true,
+        }],
+        pools: vec![pool("web", 5461, Some(61)), pool("dns", 0, None)],
+        services: services(),
+        maps: vec![
+            map("RING", 32_762, 65_536, 131_072),
+            map("FLOWS", 0, 65_536, 8_388_608),
+        ],
+        reasons: vec![
+            ReasonCount {
+                reason: "not-ours".to_owned(),
+                action: "pass".to_owned(),
+                packets: 120,
+            },
+            ReasonCount {
+                reason: "forwarded".to_owned(),
+                action: "tx".to_owned(),
+                packets: 1_234_567,
+            },
+        ],
+    }
+}

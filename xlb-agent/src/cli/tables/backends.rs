@@ -1,0 +1,59 @@
+//! `backend list`.
+
+use xlb_control::api::BackendStatus;
+
+use super::{layout, or_dash};
+use crate::cli::{
+    units::{bytes, count},
+    values::name,
+};
+
+/// A line for each backend.
+pub(in crate::cli) fn table(backends: &[BackendStatus]) -> String {
+    let headers = [
+        "POOL", "BACKEND", "WEIGHT", "STATE", "SLOTS", "LEAVING", "NEXT-HOP", "ORIGIN", "CONNS",
+        "PACKETS", "BYTES",
+    ];
+    layout(
+        headers,
+        backends.iter().map(|backend| {
+            [
+                backend.pool.clone(),
+                backend.endpoint.to_string(),
+                backend.weight.to_string(),
+                name(&backend.state),
+                backend.slots.to_string(),
+                backend.leaving_slots.to_string(),
+                or_dash(backend.next_hop.clone()),
+                name(&backend.origin),
+                count(backend.counters.connections),
+                count(backend.counters.packets),
+                bytes(backend.counters.bytes),
+            ]
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::samples;
+
+    #[test]
+    fn golden() {
+        assert_eq!(
+            table(&samples::backends()),
+            "\
+POOL   BACKEND              WEIGHT   STATE        SLOTS   LEAVING   NEXT-HOP                     ORIGIN    CONNS   PACKETS   BYTES
+web    10.0.1.7:8080        1        up           8191    0         52:54:00:00:00:01 dev eth0   file      871     12.3k     1.5 MiB
+web    10.0.1.8:8080        1        draining     0       5461      52:54:00:00:00:01 dev eth0   file      871     12.3k     1.5 MiB
+web    [2001:db8::7]:8080   1        unresolved   8191    0         -                            runtime   0       0         0 B
+"
+        );
+    }
+
+    #[test]
+    fn nothing_to_list_is_a_line_of_headers() {
+        assert_eq!(table(&[]).lines().count(), 1);
+    }
+}

@@ -1,0 +1,113 @@
+//! `service list` and `service show`.
+
+use std::net::SocketAddr;
+
+use xlb_control::api::ServiceStatus;
+
+use super::layout;
+use crate::cli::{
+    units::{bytes, count},
+    values::name,
+};
+
+/// A line for each service.
+pub(in crate::cli) fn table(services: &[ServiceStatus]) -> String {
+    let headers = [
+        "SERVICE", "VIP", "FORWARD", "POOL", "HEALTH", "BACKENDS", "ORIGIN", "CONNS", "PACKETS",
+        "BYTES",
+    ];
+    layout(
+        headers,
+        services.iter().map(|service| {
+            [
+                service.name.clone(),
+                vip(service),
+                name(&service.forward),
+                service.pool.clone(),
+                name(&service.health),
+                format!("{}/{}", service.accepting, service.backends),
+                name(&service.origin),
+                count(service.counters.connections),
+                count(service.counters.packets),
+                bytes(service.counters.bytes),
+            ]
+        }),
+    )
+}
+
+/// Everything about one service, a line for each fact.
+pub(in crate::cli) fn show(service: &ServiceStatus) -> String {
+    let counters = &service.counters;
+    let facts = [
+        ("service", service.name.clone()),
+        ("vip", vip(service)),
+        ("forward", name(&service.forward)),
+        ("pool", service.pool.clone()),
+        ("health", name(&service.health)),
+        (
+            "backends",
+            format!(
+                "{} of {} get new connections",
+                service.accepting, service.backends
+            ),
+        ),
+        ("all_down", name(&service.all_down)),
+        ("origin", name(&service.origin)),
+        ("connections", count(counters.connections)),
+        ("requests", traffic(counters.packets, counters.bytes)),
+        (
+            "replies",
+            traffic(counters.reply_packets, counters.reply_bytes),
+        ),
+    ];
+    facts
+        .map(|(fact, value)| format!("{fact:<13}{value}\n"))
+        .concat()
+}
+
+fn vip(service: &ServiceStatus) -> String {
+    let address = SocketAddr::new(service.vip, service.port);
+    format!("{address}/{}", name(&service.protocol))
+}
+
+fn traffic(packets: u64, size_bytes: u64) -> String {
+    format!("{} packets, {}", count(packets), bytes(size_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::samples;
+
+    #[test]
+    fn golden_list() {
+        assert_eq!(
+            table(&samples::services()),
+            "\
+SERVICE     VIP                     FORWARD   POOL   HEALTH     BACKENDS   ORIGIN   CONNS   PACKETS   BYTES
+web         192.0.2.10:443/tcp      dnat      web    up         3/3        file     871     12.3k     1.5 MiB
+dns-front   [2001:db8::53]:53/udp   l2-dsr    dns    degraded   2/3        file     871     12.3k     1.5 MiB
+"
+        );
+    }
+
+    #[test]
+    fn golden_show() {
+        assert_eq!(
+            show(&samples::services()[0]),
+            "\
+service      web
+vip          192.0.2.10:443/tcp
+forward      dnat
+pool         web
+health       up
+backends     3 of 3 get new connections
+all_down     panic
+origin       file
+connections  871
+requests     12.3k packets, 1.5 MiB
+replies      12.0k packets, 94.4 MiB
+"
+        );
+    }
+}

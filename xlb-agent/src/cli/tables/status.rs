@@ -1,0 +1,216 @@
+//! `status`: an overview that fits on a screen for a handful of services.
+
+use std::{cmp::Reverse, fmt::Write};
+
+use xlb_control::api::{
+    InterfaceStatus, MapStatus, PoolStatus, ProgramStatus, ReasonCount, Status,
+};
+
+use super::{layout, services};
+use crate::cli::{
+    units::{bytes, count, duration_s, percent},
+    values::name,
+};
+
+/// Reasons that are shown, those with most packets first; JSON has all of them.
+const REASONS_MAX: usize = 10;
+
+/// What holds for the agent, in paragraphs.
+pub(in crate::cli) fn overview(status: &Status) -> String {
+    let mut paragraphs = vec![head(status), interfaces(&status.interfaces)];
+    if !status.pools.is_empty() {
+        paragraphs.push(pools(&status.pools));
+    }
+    if !status.services.is_empty() {
+        paragraphs.push(services::table(&status.services));
+    }
+    if !status.maps.is_empty() {
+        paragraphs.push(maps(&status.maps));
+    }
+    if !status.reasons.is_empty() {
+        paragraphs.push(reasons(&status.reasons));
+    }
+    paragraphs.join("\n")
+}
+
+fn head(status: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |fact: &str, value: &str| {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{fact:<9}{value}");
+    };
+    line("health", &name(&status.health));
+    line(
+        "agent",
+        &format!(
+            "{}, pid {}, up {}",
+            status.version,
+            status.pid,
+            duration_s(status.uptime_s)
+        ),
+    );
+    line(
+        "config",
+        &format!("{}, revision {}", status.config, status.config_revision),
+    );
+    if let Some(error) = &status.last_reload_error {
+        line("reload", "the last one was refused, and changed nothing:");
+        for part in error.lines() {
+            line("", part);
+        }
+    }
+    line("program", &program(&status.program));
+    text
+}
+
+fn program(program: &ProgramStatus) -> String {
+    let features = if program.features.is_empty() {
+        "none".to_owned()
+    } else {
+        program.features.join(", ")
+    };
+    format!(
+        "id {}; {} translated, {} machine code, {} instructions verified; features: {features}",
+        program.id,
+        bytes(program.translated_bytes.into()),
+        bytes(program.jited_bytes.into()),
+        count(program.verified_instructions.into()),
+    )
+}
+
+fn interfaces(interfaces: &[InterfaceStatus]) -> String {
+    layout(
+        ["INTERFACE", "INDEX", "MODE", "LINK"],
+        interfaces.iter().map(|interface| {
+            let link = match (interface.index, interface.up) {
+                (0, _) => "missing",
+                (_, true) => "up",
+                (_, false) => "down",
+            };
+            [
+                interface.name.clone(),
+                interface.index.to_string(),
+                interface.mode.clone(),
+                link.to_owned(),
+            ]
+        }),
+    )
+}
+
+fn pools(pools: &[PoolStatus]) -> String {
+    layout(
+        ["POOL", "BACKENDS", "RING-SLOTS", "RING-HASH", "MOVING"],
+        pools.iter().map(|pool| {
+            [
+                pool.name.clone(),
+                format!("{}/{}", pool.accepting, pool.backends),
+                pool.ring_slots.to_string(),
+                pool.ring_hash.clone(),
+                moving(pool),
+            ]
+        }),
+    )
+}
+
+fn moving(pool: &PoolStatus) -> String {
+    let slots = pool.moving_slots;
+    match pool.moving_since_s {
+        Some(since_s) if slots > 0 => format!(
+            "{slots} slots ({}) for {}",
+            percent(slots.into(), pool.ring_slots.into()),
+            duration_s(since_s)
+        ),
+        Some(_) | None => slots.to_string(),
+    }
+}
+
+fn maps(maps: &[MapStatus]) -> String {
+    layout(
+        ["MAP", "USED", "CAPACITY", "FILL", "MEMORY"],
+        maps.iter().map(|map| {
+            [
+                map.name.clone(),
+                count(map.used),
+                count(map.capacity),
+                percent(map.used, map.capacity),
+                bytes(map.bytes),
+            ]
+        }),
+    )
+}
+
+fn reasons(reasons: &[ReasonCount]) -> String {
+    let mut most_first: Vec<&ReasonCount> = reasons.iter().collect();
+    most_first.sort_by_key(|reason| Reverse(reason.packets));
+    layout(
+        ["REASON", "ACTION", "PACKETS"],
+        most_first.into_iter().take(REASONS_MAX).map(|reason| {
+            [
+                reason.reason.clone(),
+                reason.action.clone(),
+                count(reason.packets),
+            ]
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::samples;
+
+    #[test]
+    fn golden() {
+        assert_eq!(
+            overview(&samples::status()),
+            "\
+health   degraded
+agent    0.1.0, pid 4711, up 3m12s
+config   /etc/xlb/xlb.toml, revision 3
+reload   the last one was refused, and changed nothing:
+         /etc/xlb/xlb.toml:7:1: unknown key `ports`
+program  id 42; 12.0 KiB translated, 7.1 KiB machine code, 23.4k instructions verified; features: ipv4, dnat
+
+INTERFACE   INDEX   MODE     LINK
+eth0        2       native   up
+
+POOL   BACKENDS   RING-SLOTS   RING-HASH          MOVING
+web    2/3        16381        9f3c21d07ab4e655   5461 slots (33.3%) for 1m1s
+dns    2/3        16381        9f3c21d07ab4e655   0
+
+SERVICE     VIP                     FORWARD   POOL   HEALTH     BACKENDS   ORIGIN   CONNS   PACKETS   BYTES
+web         192.0.2.10:443/tcp      dnat      web    up         3/3        file     871     12.3k     1.5 MiB
+dns-front   [2001:db8::53]:53/udp   l2-dsr    dns    degraded   2/3        file     871     12.3k     1.5 MiB
+
+MAP     USED    CAPACITY   FILL    MEMORY
+RING    32.7k   65.5k      49.9%   128.0 KiB
+FLOWS   0       65.5k      0.0%    8.0 MiB
+
+REASON      ACTION   PACKETS
+forwarded   tx       1.2M
+not-ours    pass     120
+"
+        );
+    }
+
+    #[test]
+    fn a_fresh_agent_shows_no_empty_tables() {
+        let mut status = samples::status();
+        status.last_reload_error = None;
+        (status.pools, status.services) = (Vec::new(), Vec::new());
+        (status.maps, status.reasons) = (Vec::new(), Vec::new());
+        let text = overview(&status);
+        assert_eq!(text.matches("\n\n").count(), 1, "{text}");
+        assert!(!text.contains("refused"), "{text}");
+    }
+
+    #[test]
+    fn of_many_reasons_the_most_frequent_are_shown() {
+        let mut status = samples::status();
+        let rare = status.reasons[0].clone();
+        status.reasons.resize(20, rare);
+        let text = reasons(&status.reasons);
+        assert_eq!(text.lines().count(), 1 + REASONS_MAX);
+        assert!(text.lines().nth(1).unwrap().starts_with("forwarded"));
+    }
+}

@@ -1,0 +1,24 @@
+//! `xlb-agent`: the daemon and its command line in one binary.
+
+use std::{io, process::ExitCode};
+
+use clap::Parser;
+use xlb_agent::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    match cli::run(&Cli::parse()) {
+        Ok(exit) => exit.into(),
+        // Whoever reads our output may stop early, as `head` does: that is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

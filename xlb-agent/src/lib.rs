@@ -1,6 +1,8 @@
 //! The xlb agent: daemon and command line.
 
+pub mod announce;
 pub mod cli;
 pub mod logging;
+pub mod netlink;
 pub mod options;
 pub mod ring;

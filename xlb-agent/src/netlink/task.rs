@@ -1,0 +1,430 @@
+//! The I/O: one socket that hears the kernel's notifications, one for requests, one task.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{FutureExt, StreamExt};
+use netlink_packet_route::RouteNetlinkMessage;
+use nix::sys::socket::{setsockopt, sockopt};
+use rtnetlink::packet_core::{
+    NLM_F_APPEND, NLM_F_DUMP_INTR, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::NeighbourKey;
+use super::decode::change;
+use super::refresh::{Coalescer, Refresher};
+use super::requests::{self, Request};
+use super::tables::{Change, Tables};
+
+/// Changes are told at once, and then at most once in this time.
+pub const PUBLISH_PAUSE: Duration = Duration::from_millis(5);
+/// Neighbours that are not confirmed are looked at this often.
+const REFRESH_EVERY: Duration = Duration::from_millis(250);
+/// The tables are read again at most this often, or ten times the time that the last reading took.
+const RESYNC_PAUSE: Duration = Duration::from_millis(200);
+/// The tables are read again after this time in any case: a bound on how long an event that the
+/// kernel never told stays unknown.
+const RESYNC_EVERY: Duration = Duration::from_secs(60);
+/// A reading that the kernel says was interrupted by a change is repeated this often.
+const DUMP_ATTEMPTS: u32 = 4;
+/// Room for notifications that were not read yet.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+/// The kernel writes messages of at most 32 KiB.
+const DATAGRAM_BYTES: usize = 64 << 10;
+/// Datagrams that are read in a row before anything else is done.
+const DATAGRAMS_IN_A_ROW: usize = 256;
+
+/// What went wrong between agent and kernel.
+#[derive(Debug, Error)]
+pub enum NetlinkError {
+    /// The sockets could not be opened.
+    #[error("open a netlink socket: {0}")]
+    Open(#[source] io::Error),
+    /// A request was refused.
+    #[error("{what}: {source}")]
+    Refused {
+        /// What was asked for.
+        what: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Notifications cannot be read any more.
+    #[error("read from the netlink socket: {0}")]
+    Read(#[source] io::Error),
+    /// The connection has ended.
+    #[error("the netlink connection has ended")]
+    Closed,
+}
+
+/// What adding or removing an address came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressOutcome {
+    /// It was done.
+    Done,
+    /// It was so already: the address belongs to somebody else, or an earlier agent.
+    AlreadySo,
+}
+
+/// Asks the kernel for things. The task ends with the last clone of it.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    requests: rtnetlink::Handle,
+    wanted: Arc<watch::Sender<BTreeSet<NeighbourKey>>>,
+}
+
+impl Handle {
+    /// Keeps exactly these neighbours resolved from now on.
+    pub fn want(&self, neighbours: BTreeSet<NeighbourKey>) {
+        self.wanted.send_if_modified(|wanted| {
+            let differs = *wanted != neighbours;
+            if differs {
+                *wanted = neighbours;
+            }
+            differs
+        });
+    }
+
+    /// Puts an address on an interface, as /32 or /128.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Refused`] with the kernel's reason.
+    pub async fn add_address(
+        &self,
+        ifindex: u32,
+        address: IpAddr,
+    ) -> Result<AddressOutcome, NetlinkError> {
+        let request = requests::add_address(ifindex, address);
+        let answer = acknowledged(&self.requests, request).await;
+        outcome(answer, &[libc::EEXIST], || {
+            format!("add {address} to interface {ifindex}")
+        })
+    }
+
+    /// Takes an address off an interface; the interface being gone is as good.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Refused`] with the kernel's reason.
+    pub async fn del_address(
+        &self,
+        ifindex: u32,
+        address: IpAddr,
+    ) -> Result<AddressOutcome, NetlinkError> {
+        let request = requests::del_address(ifindex, address);
+        let answer = acknowledged(&self.requests, request).await;
+        let so = [libc::EADDRNOTAVAIL, libc::ENODEV];
+        outcome(answer, &so, || {
+            format!("remove {address} from interface {ifindex}")
+        })
+    }
+}
+
+fn outcome(
+    answer: io::Result<()>,
+    already_so: &[i32],
+    what: impl FnOnce() -> String,
+) -> Result<AddressOutcome, NetlinkError> {
+    match answer {
+        Ok(()) => Ok(AddressOutcome::Done),
+        Err(error)
+            if error
+                .raw_os_error()
+                .is_some_and(|code| already_so.contains(&code)) =>
+        {
+            Ok(AddressOutcome::AlreadySo)
+        }
+        Err(source) => Err(NetlinkError::Refused {
+            what: what(),
+            source,
+        }),
+    }
+}
+
+/// Opens the sockets in the calling thread's network namespace and starts the task on the current
+/// tokio runtime. Needs CAP_NET_ADMIN for what it changes, and nothing for what it reads.
+///
+/// The receiver holds empty tables with `complete` false until the kernel's have been read; wait
+/// with `receiver.wait_for(|tables| tables.complete)`. It reports an error when the task has ended,
+/// which it does when all handles are gone or the kernel closes the socket.
+///
+/// # Errors
+///
+/// [`NetlinkError::Open`].
+pub fn spawn() -> Result<(Handle, watch::Receiver<Arc<Tables>>), NetlinkError> {
+    let notifications = open_notifications().map_err(NetlinkError::Open)?;
+    let (mut connection, requests, unsolicited) =
+        rtnetlink::new_connection().map_err(NetlinkError::Open)?;
+    // This socket is in no group: what it hears are answers.
+    drop(unsolicited);
+    connection.set_forward_done(true);
+    tokio::spawn(connection);
+
+    let (wanted, wanted_changes) = watch::channel(BTreeSet::new());
+    let (published, receiver) = watch::channel(Arc::new(Tables::default()));
+    let handle = Handle {
+        requests: requests.clone(),
+        wanted: Arc::new(wanted),
+    };
+    let task = Task {
+        notifications,
+        requests,
+        wanted: wanted_changes,
+        published,
+        tables: Tables::default(),
+        publish: Coalescer::new(PUBLISH_PAUSE),
+        resync: Coalescer::new(RESYNC_PAUSE),
+        resync_at_latest: Instant::now(),
+        refresher: Refresher::default(),
+    };
+    tokio::spawn(async move {
+        if let Err(error) = task.run().await {
+            tracing::error!("netlink: {error}");
+        }
+    });
+    Ok((handle, receiver))
+}
+
+fn open_notifications() -> io::Result<TokioSocket> {
+    let groups = [
+        libc::RTNLGRP_LINK,
+        libc::RTNLGRP_NEIGH,
+        libc::RTNLGRP_IPV4_IFADDR,
+        libc::RTNLGRP_IPV6_IFADDR,
+        libc::RTNLGRP_IPV4_ROUTE,
+        libc::RTNLGRP_IPV6_ROUTE,
+    ];
+    let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+    // SAFETY: the descriptor is the socket's own, which outlives this borrow.
+    let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+    if setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
+        // Without CAP_NET_ADMIN in the first user namespace the system's limit holds; when it
+        // does not suffice the kernel says so (ENOBUFS), and the tables are read again.
+        socket
+            .socket_ref()
+            .set_rx_buf_sz(RECEIVE_BUFFER_BYTES as libc::c_int)?;
+    }
+    let mask = groups.iter().fold(0, |mask, group| mask | 1 << (group - 1));
+    socket.socket_mut().bind(&SocketAddr::new(0, mask))?;
+    Ok(socket)
+}
+
+struct Task {
+    notifications: TokioSocket,
+    requests: rtnetlink::Handle,
+    wanted: watch::Receiver<BTreeSet<NeighbourKey>>,
+    published: watch::Sender<Arc<Tables>>,
+    tables: Tables,
+    publish: Coalescer,
+    resync: Coalescer,
+    resync_at_latest: Instant,
+    refresher: Refresher,
+}
+
+impl Task {
+    async fn run(mut self) -> Result<(), NetlinkError> {
+        self.resync.note();
+        let mut buffer = Vec::with_capacity(DATAGRAM_BYTES);
+        loop {
+            self.step().await?;
+            let deadline = self.deadline(Instant::now());
+            buffer.clear();
+            tokio::select! {
+                received = self.notifications.recv_from(&mut buffer) => {
+                    self.received(received, &mut buffer)?;
+                }
+                alive = self.wanted.changed() => {
+                    if alive.is_err() {
+                        return Ok(());
+                    }
+                }
+                () = tokio::time::sleep_until(deadline.into()) => {}
+            }
+        }
+    }
+
+    fn deadline(&self, now: Instant) -> Instant {
+        [
+            self.publish.due(now),
+            self.resync.due(now),
+            Some(self.resync_at_latest),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(now + REFRESH_EVERY, Instant::min)
+    }
+
+    async fn step(&mut self) -> Result<(), NetlinkError> {
+        let now = Instant::now();
+        if now >= self.resync_at_latest {
+            self.resync.note();
+        }
+        if self.resync.take(now) {
+            self.read_all().await?;
+        }
+        if self.tables.complete && self.publish.take(Instant::now()) {
+            self.published.send_replace(Arc::new(self.tables.clone()));
+        }
+        if self.tables.complete {
+            self.ask_for_neighbours().await;
+        }
+        Ok(())
+    }
+
+    /// Takes in a datagram, and those that wait behind it.
+    fn received(
+        &mut self,
+        first: io::Result<SocketAddr>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), NetlinkError> {
+        let mut received = first;
+        for _ in 0..DATAGRAMS_IN_A_ROW {
+            match received {
+                // Only the kernel, which has port 0, tells of the kernel's tables.
+                Ok(sender) if sender.port_number() == 0 => self.take_in(buffer),
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    tracing::debug!("netlink notifications were lost; reading all tables again");
+                    self.resync.note();
+                }
+                Err(error) => return Err(NetlinkError::Read(error)),
+            }
+            buffer.clear();
+            match self.notifications.recv_from(buffer).now_or_never() {
+                Some(next) => received = next,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, datagram: &[u8]) {
+        let mut rest = datagram;
+        while let Ok(header) = NetlinkBuffer::new_checked(rest) {
+            let length = header.length() as usize;
+            let flags = header.flags();
+            match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&rest[..length]) {
+                Ok(message) => {
+                    if let NetlinkPayload::InnerMessage(inner) = message.payload
+                        && let Some(change) = change(&inner, flags)
+                    {
+                        self.apply(change);
+                    }
+                }
+                Err(error) => tracing::debug!("netlink message not understood: {error}"),
+            }
+            let aligned = length.next_multiple_of(4).min(rest.len());
+            rest = &rest[aligned..];
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        let in_doubt = change.leaves_routes_in_doubt();
+        if self.tables.apply(change) {
+            self.publish.note();
+            if in_doubt {
+                self.resync.note();
+            }
+        }
+    }
+
+    /// Reads all tables. Notifications that come meanwhile wait in the socket and are applied
+    /// after; what they tell may be older than what was read, but the last of them is not.
+    async fn read_all(&mut self) -> Result<(), NetlinkError> {
+        let started = Instant::now();
+        let mut tables = Tables::default();
+        for attempt in 1..=DUMP_ATTEMPTS {
+            tables = Tables::default();
+            let consistent = read_into(&self.requests, &mut tables).await?;
+            if consistent {
+                break;
+            }
+            if attempt == DUMP_ATTEMPTS {
+                self.resync.note();
+            }
+        }
+        tables.complete = true;
+        if tables.routes_left_out > 0 {
+            tracing::warn!(
+                "{} routes more than xlb keeps were left out",
+                tables.routes_left_out
+            );
+        }
+        if tables != self.tables {
+            self.tables = tables;
+            self.publish.note();
+        }
+        let ended = Instant::now();
+        self.resync
+            .set_pause(RESYNC_PAUSE.max((ended - started) * 10));
+        self.resync_at_latest = ended + RESYNC_EVERY;
+        Ok(())
+    }
+
+    async fn ask_for_neighbours(&mut self) {
+        let wanted = self.wanted.borrow_and_update().clone();
+        for key in self.refresher.due(&wanted, &self.tables, Instant::now()) {
+            if let Err(error) = acknowledged(&self.requests, requests::use_neighbour(key)).await {
+                let (ifindex, address) = key;
+                tracing::debug!("ask for {address} on interface {ifindex}: {error}");
+            }
+        }
+    }
+}
+
+/// Reads all tables once; says whether the kernel vouches for their consistency.
+async fn read_into(
+    requests: &rtnetlink::Handle,
+    tables: &mut Tables,
+) -> Result<bool, NetlinkError> {
+    let mut consistent = true;
+    for dump in requests::dumps() {
+        let mut answers = requests
+            .clone()
+            .request(dump)
+            .map_err(|_| NetlinkError::Closed)?;
+        let mut done = false;
+        while let Some(answer) = answers.next().await {
+            consistent &= answer.header.flags & NLM_F_DUMP_INTR == 0;
+            if let NetlinkPayload::InnerMessage(inner) = answer.payload {
+                if let Some(change) = change(&inner, NLM_F_APPEND) {
+                    tables.apply(change);
+                }
+            } else if let NetlinkPayload::Error(error) = answer.payload {
+                let what = "read the kernel's tables".to_owned();
+                return Err(NetlinkError::Refused {
+                    what,
+                    source: error.to_io(),
+                });
+            } else if let NetlinkPayload::Done(_) = answer.payload {
+                done = true;
+            }
+        }
+        if !done {
+            return Err(NetlinkError::Closed);
+        }
+    }
+    Ok(consistent)
+}
+
+/// Sends a request and waits for the kernel's answer.
+async fn acknowledged(requests: &rtnetlink::Handle, request: Request) -> io::Result<()> {
+    let closed = || io::Error::other("the netlink connection has ended");
+    let mut answers = requests.clone().request(request).map_err(|_| closed())?;
+    while let Some(answer) = answers.next().await {
+        if let NetlinkPayload::Error(error) = answer.payload
+            && error.code.is_some()
+        {
+            return Err(error.to_io());
+        }
+    }
+    Ok(())
+}

@@ -6,3 +6,4 @@ pub mod logging;
 pub mod netlink;
 pub mod options;
 pub mod ring;
+pub mod slots;

@@ -2,6 +2,8 @@
 
 pub mod announce;
 pub mod cli;
+pub mod dataplane;
+pub mod lock;
 pub mod logging;
 pub mod netlink;
 pub mod options;

@@ -1,0 +1,223 @@
+//! The program on its interfaces.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use xlb_control::config::Mode;
+
+use super::{
+    error::{DataplaneError, Doing},
+    pins::{PinnedLink, Pins, remove_file},
+    spec::Interface,
+    sys, xdp_query,
+};
+
+pub use super::xdp_query::AttachMode;
+
+/// Fails if an interface does not exist, or has somebody else's program. `ours` are the links that
+/// are pinned.
+pub(super) fn check(interfaces: &[Interface], ours: &[PinnedLink]) -> Result<(), DataplaneError> {
+    for interface in interfaces {
+        let attached = xdp_query::attached(interface.ifindex)
+            .doing(|| format!("ask for the XDP program on {}", interface.name))?
+            .ok_or_else(|| no_interface(interface))?;
+        let link = ours.iter().find(|link| link.ifindex == interface.ifindex);
+        let foreign = attached
+            .iter()
+            .find(|program| link.is_none_or(|link| link.program_id != program.program_id));
+        if let Some(program) = foreign {
+            return Err(DataplaneError::ForeignProgram {
+                interface: interface.name.clone(),
+                program_id: program.program_id,
+                mode: program.mode,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Makes exactly these interfaces run the program: attaches it where it is not, or not in the mode
+/// that is asked, and takes it off interfaces that are not among them. Links that stay already run
+/// the program.
+pub(super) fn reconcile(
+    pins: &Pins,
+    program: BorrowedFd<'_>,
+    interfaces: &[Interface],
+    mode: Mode,
+) -> Result<Vec<(String, AttachMode)>, DataplaneError> {
+    let mut modes = Vec::new();
+    let mut links = pins.pinned_links()?;
+    for interface in interfaces {
+        let kept = links
+            .iter()
+            .position(|link| link.ifindex == interface.ifindex);
+        if let Some(position) = kept {
+            let link = links.swap_remove(position);
+            match mode_of(interface.ifindex)? {
+                Some(attached) if fits(mode, attached) => {
+                    modes.push((interface.name.clone(), attached));
+                    continue;
+                }
+                Some(_) | None => link.remove()?,
+            }
+        }
+        modes.push((
+            interface.name.clone(),
+            attach(pins, program, interface, mode)?,
+        ));
+    }
+    for link in links {
+        link.remove()?;
+    }
+    Ok(modes)
+}
+
+/// How the program is attached to an interface, if one is.
+pub(super) fn mode_of(ifindex: u32) -> Result<Option<AttachMode>, DataplaneError> {
+    let attached = xdp_query::attached(ifindex)
+        .doing(|| format!("ask for the XDP program on interface {ifindex}"))?;
+    Ok(attached.and_then(|programs| Some(programs.first()?.mode)))
+}
+
+const fn fits(asked: Mode, attached: AttachMode) -> bool {
+    match (asked, attached) {
+        (Mode::Auto, _)
+        | (Mode::Native, AttachMode::Native | AttachMode::Hardware)
+        | (Mode::Generic, AttachMode::Generic) => true,
+        (Mode::Native, AttachMode::Generic)
+        | (Mode::Generic, AttachMode::Native | AttachMode::Hardware) => false,
+    }
+}
+
+/// Attaches the program to an interface and pins the link.
+fn attach(
+    pins: &Pins,
+    program: BorrowedFd<'_>,
+    interface: &Interface,
+    mode: Mode,
+) -> Result<AttachMode, DataplaneError> {
+    let native = match mode {
+        Mode::Generic => None,
+        Mode::Auto | Mode::Native => match create(pins, program, interface, AttachMode::Native) {
+            Ok(()) => return Ok(AttachMode::Native),
+            Err(error) => Some(error),
+        },
+    };
+    match (mode, native) {
+        (Mode::Native, Some(error)) => Err(error),
+        // Anything but a refusal by the driver would be the same in generic mode.
+        (_, Some(error)) if !is_drivers(&error) => Err(error),
+        (_, native) => {
+            if let Some(error) = native {
+                tracing::warn!(
+                    interface = interface.name,
+                    error = %anyhow::Error::from(error).root_cause(),
+                    "the driver has no native XDP for this interface: attaching in generic mode, \
+                     which is slow"
+                );
+            }
+            create(pins, program, interface, AttachMode::Generic)?;
+            Ok(AttachMode::Generic)
+        }
+    }
+}
+
+/// Whether it is the driver that could not.
+fn is_drivers(error: &DataplaneError) -> bool {
+    let DataplaneError::Attach { source, .. } = error else {
+        return false;
+    };
+    !matches!(
+        source.raw_os_error(),
+        Some(libc::EPERM | libc::EACCES | libc::EBADF | libc::ENETDOWN)
+    )
+}
+
+fn create(
+    pins: &Pins,
+    program: BorrowedFd<'_>,
+    interface: &Interface,
+    mode: AttachMode,
+) -> Result<(), DataplaneError> {
+    let flags = match mode {
+        AttachMode::Generic => sys::XDP_GENERIC,
+        AttachMode::Native | AttachMode::Hardware => sys::XDP_NATIVE,
+    };
+    let link = sys::link_create(program, interface.ifindex, flags)
+        .map_err(|error| refusal(interface, mode, error))?;
+    // What is left there belonged to an interface that is gone, whose number was given again.
+    let path = pins.link(interface.ifindex);
+    remove_file(&path)?;
+    sys::pin(link.as_fd(), &path).doing(|| format!("pin the link {}", path.display()))
+}
+
+fn refusal(interface: &Interface, mode: AttachMode, source: io::Error) -> DataplaneError {
+    match source.raw_os_error() {
+        Some(libc::ENODEV) => no_interface(interface),
+        Some(libc::EBUSY | libc::EEXIST) => {
+            let attached = xdp_query::attached(interface.ifindex).ok().flatten();
+            match attached.and_then(|programs| programs.first().copied()) {
+                Some(program) => DataplaneError::ForeignProgram {
+                    interface: interface.name.clone(),
+                    program_id: program.program_id,
+                    mode: program.mode,
+                },
+                None => failed(interface, mode, "", source),
+            }
+        }
+        Some(libc::EOPNOTSUPP) => failed(
+            interface,
+            mode,
+            ": its driver has no XDP of this mode; mode = \"auto\" takes what there is",
+            source,
+        ),
+        Some(libc::EINVAL) => failed(
+            interface,
+            mode,
+            ": the driver refuses; often the MTU is too large for XDP, or LRO is on",
+            source,
+        ),
+        Some(_) | None => failed(interface, mode, "", source),
+    }
+}
+
+fn failed(
+    interface: &Interface,
+    mode: AttachMode,
+    hint: &'static str,
+    source: io::Error,
+) -> DataplaneError {
+    DataplaneError::Attach {
+        interface: interface.name.clone(),
+        mode,
+        hint,
+        source,
+    }
+}
+
+fn no_interface(interface: &Interface) -> DataplaneError {
+    DataplaneError::NoInterface {
+        name: interface.name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_kept_if_its_mode_is_what_was_asked() {
+        for (asked, attached, keeps) in [
+            (Mode::Auto, AttachMode::Generic, true),
+            (Mode::Auto, AttachMode::Native, true),
+            (Mode::Native, AttachMode::Native, true),
+            (Mode::Native, AttachMode::Generic, false),
+            (Mode::Generic, AttachMode::Generic, true),
+            (Mode::Generic, AttachMode::Native, false),
+        ] {
+            assert_eq!(fits(asked, attached), keeps, "{asked:?} {attached:?}");
+        }
+    }
+}

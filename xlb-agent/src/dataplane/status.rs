@@ -1,0 +1,143 @@
+//! What is loaded, attached and how full.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+use super::{
+    Dataplane,
+    attach::{self, AttachMode},
+    error::{DataplaneError, Doing},
+    sys,
+};
+
+/// What is loaded and attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The program.
+    pub program: ProgramStatus,
+    /// Interfaces that it is to run on.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// The maps.
+    pub maps: Vec<MapStatus>,
+}
+
+/// The program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramStatus {
+    /// The kernel's number of it.
+    pub id: u32,
+    /// Bytes of bytecode after verification.
+    pub translated_bytes: u32,
+    /// Bytes of machine code; 0 without a JIT compiler.
+    pub jited_bytes: u32,
+    /// Instructions that the verifier went through; 0 before Linux 5.16.
+    pub verified_instructions: u32,
+    /// Bits of `xlb_common::maps::feature` that it was loaded with.
+    pub features: u32,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// The kernel's number of it.
+    pub ifindex: u32,
+    /// How the program is attached; `None`: it is not, since the interface is gone.
+    pub mode: Option<AttachMode>,
+    /// The kernel's number of the link.
+    pub link_id: Option<u32>,
+}
+
+/// A map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// The kernel's number of it.
+    pub id: u32,
+    /// Entries that it has room for.
+    pub entries: u32,
+    /// Entries in use, where that has a meaning.
+    pub used: Option<u64>,
+    /// Bytes of kernel memory.
+    pub memory_bytes: u64,
+}
+
+pub(super) fn status(dataplane: &Dataplane) -> Result<Status, DataplaneError> {
+    let program = sys::program_info(dataplane.program.as_fd())
+        .doing(|| "ask for the program's properties".to_owned())?;
+    let links = dataplane.pins.pinned_links()?;
+    let interfaces = dataplane
+        .spec
+        .interfaces
+        .iter()
+        .map(|interface| {
+            let link = links.iter().find(|link| link.ifindex == interface.ifindex);
+            Ok(InterfaceStatus {
+                name: interface.name.clone(),
+                ifindex: interface.ifindex,
+                mode: match link {
+                    Some(link) => attach::mode_of(link.ifindex)?,
+                    None => None,
+                },
+                link_id: link.map(|link| link.id),
+            })
+        })
+        .collect::<Result<_, DataplaneError>>()?;
+    let maps = dataplane
+        .maps
+        .used()
+        .into_iter()
+        .map(|(name, map, used)| {
+            let asking = || format!("ask for the properties of {name}");
+            let info = sys::map_info(map).doing(asking)?;
+            Ok(MapStatus {
+                name,
+                id: info.id,
+                entries: info.entries,
+                used,
+                memory_bytes: memory_bytes(map).doing(asking)?,
+            })
+        })
+        .collect::<Result<_, DataplaneError>>()?;
+    Ok(Status {
+        program: ProgramStatus {
+            id: program.id,
+            translated_bytes: program.translated_bytes,
+            jited_bytes: program.jited_bytes,
+            verified_instructions: program.verified_instructions,
+            features: dataplane.spec.features,
+        },
+        interfaces,
+        maps,
+    })
+}
+
+fn memory_bytes(map: BorrowedFd<'_>) -> io::Result<u64> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
+    Ok(memlock(&info).unwrap_or(0))
+}
+
+fn memlock(fdinfo: &str) -> Option<u64> {
+    fdinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("memlock:"))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_from_fdinfo() {
+        let fdinfo = "pos:\t0\nmap_type:\t2\nmemlock:\t4096\nmap_id:\t9\n";
+        assert_eq!(memlock(fdinfo), Some(4096));
+        assert_eq!(memlock("pos:\t0\n"), None);
+    }
+}

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lab::{Lab, in_namespace, ip, peer_mac};
-use xlb_agent::announce::Announcer;
-use xlb_agent::netlink::{AddressOutcome, InterfaceTracker, Unresolved, resolve, wanted};
+use xlb_agent::announce::{AnnounceError, Announcer};
+use xlb_agent::netlink::{AddressOutcome, InterfaceTracker, Unresolved, resolve, spawn, wanted};
 
 fn address(text: &str) -> IpAddr {
     text.parse().expect("address")
@@ -248,16 +248,7 @@ fn a_flood_of_events_is_few_publications_and_none_is_lost() {
         let mut publications = lab.receiver.clone();
         publications.mark_unchanged();
         let flood = tokio::task::spawn_blocking(lab::in_this_namespace(|| {
-            let lines: String = (0..3_000)
-                .map(|n| {
-                    let (third, last) = (n / 250 + 1, n % 250 + 1);
-                    let mac = "02:00:00:00:00:05";
-                    format!(
-                        "neigh replace 10.1.{third}.{last} lladdr {mac} dev xlb0 nud permanent\n"
-                    )
-                })
-                .collect();
-            lab::ip_batch(&lines);
+            lab::add_neighbours(3_000);
         }));
         let mut count = 0;
         while !flood.is_finished() {
@@ -268,15 +259,8 @@ fn a_flood_of_events_is_few_publications_and_none_is_lost() {
             }
         }
         flood.await.expect("flood");
-        lab.until("all of them", |lab| {
-            let ours = |(_, to): (u32, IpAddr)| to.to_string().starts_with("10.1.");
-            lab.tables()
-                .neighbours()
-                .filter(|(key, _)| ours(*key))
-                .count()
-                == 3_000
-        })
-        .await;
+        lab.until("all of them", |lab| lab.count_added() == 3_000)
+            .await;
         assert!(count < 600, "3000 events made {count} publications");
     });
 }
@@ -330,5 +314,41 @@ fn a_vip_is_added_announced_and_removed() {
                 .expect("remove again");
             assert_eq!(again, AddressOutcome::AlreadySo);
         }
+    });
+}
+
+#[test]
+fn lost_notifications_are_made_good_by_reading_again() {
+    in_namespace(async |mut lab: Lab| {
+        let count = 60_000;
+        // Runs in the thread of the netlink task, which so reads nothing until its socket's
+        // buffer has long been full.
+        lab::add_neighbours(count);
+        lab.until("all of them", |lab| lab.count_added() == count)
+            .await;
+    });
+}
+
+#[test]
+fn cap_net_admin_suffices_and_announcing_says_what_it_needs() {
+    in_namespace(async |mut lab: Lab| {
+        let only = caps::CapsHashSet::from([caps::Capability::CAP_NET_ADMIN]);
+        caps::set(None, caps::CapSet::Effective, &only).expect("drop capabilities");
+        let (handle, receiver) = spawn().expect("netlink");
+        lab.handle = handle;
+        lab.receiver = receiver;
+        let neighbour = (lab.ifindex(), address("10.0.0.1"));
+        lab.handle.want(BTreeSet::from([neighbour]));
+        lab.until("resolved", |lab| lab.resolve("10.0.0.1").is_ok())
+            .await;
+        let vip = address("10.0.0.50");
+        let added = lab
+            .handle
+            .add_address(lab.ifindex(), vip)
+            .await
+            .expect("add");
+        assert_eq!(added, AddressOutcome::Done);
+        let error = Announcer::open().expect_err("a packet socket without CAP_NET_RAW");
+        assert!(matches!(error, AnnounceError::NotPermitted));
     });
 }

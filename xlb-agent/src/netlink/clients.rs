@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::model::{Neighbour, RouteKind, Table};
 use super::resolve::{NextHop, first_usable, live_hops, resolve};
-use super::tables::{RouteKind, Table, Tables, mask};
+use super::tables::{Tables, mask};
 
 /// A prefix, its length, and the next hop of clients in it. `None` is a miss: the data path asks
 /// the kernel (`bpf_fib_lookup`).
@@ -84,7 +85,7 @@ fn neighbour_hosts(
     tables: &Tables,
     allowed: &BTreeSet<u32>,
 ) -> Vec<((bool, u8, IpAddr), Option<NextHop>)> {
-    let host = |((ifindex, address), neighbour): ((u32, IpAddr), &super::tables::Neighbour)| {
+    let host = |((ifindex, address), neighbour): ((u32, IpAddr), &Neighbour)| {
         if !allowed.contains(&ifindex) || neighbour.usable_mac().is_none() {
             return None;
         }
@@ -153,7 +154,7 @@ mod tests {
     use super::super::fixtures::{
         add, allowed, hop, host, ip, link, mac, neighbour, special, unicast,
     };
-    use super::super::tables::NeighbourState;
+    use super::super::model::NeighbourState;
     use super::*;
 
     fn routes(tables: &Tables, limit: usize) -> (Vec<(String, Option<u8>)>, usize) {

@@ -14,7 +14,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_REPLACE};
 
 use super::NeighbourKey;
-use super::tables::{
+use super::model::{
     Address, Change, Hop, Link, Neighbour, NeighbourState, Route, RouteKind, Table,
 };
 

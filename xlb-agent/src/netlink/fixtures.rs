@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::tables::{
-    Address, Change, Hop, Link, Neighbour, NeighbourState, Route, RouteKind, Table, Tables,
+use super::model::{
+    Address, Change, Hop, Link, Neighbour, NeighbourState, Route, RouteKind, Table,
 };
+use super::tables::Tables;
 
 /// A MAC address that ends in `last`.
 pub(super) fn mac(last: u8) -> [u8; 6] {

@@ -103,7 +103,7 @@ impl InterfaceTracker {
 #[cfg(test)]
 mod tests {
     use super::super::fixtures::{link, tables};
-    use super::super::tables::Change;
+    use super::super::model::Change;
     use super::*;
 
     fn seen(view: &InterfaceView) -> Vec<(&str, &str, u32)> {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::NeighbourKey;
-use super::tables::{NeighbourState, Tables};
+use super::model::NeighbourState;
+use super::tables::Tables;
 
 /// A neighbour is asked for again this long after the last time, if it is still not confirmed. The
 /// kernel itself sends three probes a second apart for each time it is asked.

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 use super::NeighbourKey;
-use super::tables::{Hop, Route, RouteKind, Table, Tables};
+use super::model::{Address, Hop, NeighbourState as S, Route, RouteKind, Table};
+use super::tables::Tables;
 
 /// Where a packet is sent next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,7 +279,6 @@ fn usable(
     if let Some(mac) = neighbour.usable_mac() {
         return Ok((mac, via));
     }
-    use super::tables::NeighbourState as S;
     Err(match neighbour.state {
         S::Failed => Unresolved::NeighbourFailed { via, interface },
         S::Incomplete => Unresolved::NeighbourUnknown {
@@ -305,7 +305,7 @@ fn usable(
 /// one of the interface's, the one that shares the longest prefix (RFC 6724 rule 8), else of any
 /// other. Host addresses (/32, /128) come last, since these are most often VIPs.
 fn source_address(tables: &Tables, ifindex: u32, destination: IpAddr) -> Option<IpAddr> {
-    let rank = |address: &super::tables::Address| {
+    let rank = |address: &Address| {
         let host = address.prefix_len == if address.address.is_ipv6() { 128 } else { 32 };
         (
             address.ifindex == ifindex,

@@ -3,7 +3,7 @@
 use super::super::fixtures::{
     add, address, allowed, hop, host, ip, link, mac, neighbour, special, tables, unicast,
 };
-use super::super::tables::{Change, NeighbourState, Route, RouteKind};
+use super::super::model::{Change, NeighbourState, Route, RouteKind};
 use super::*;
 
 fn next_hop(ifindex: u32, last: u8, via: &str) -> NextHop {

@@ -3,26 +3,20 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::{FutureExt, StreamExt};
-use netlink_packet_route::RouteNetlinkMessage;
-use nix::sys::socket::{setsockopt, sockopt};
-use rtnetlink::packet_core::{
-    NLM_F_APPEND, NLM_F_DUMP_INTR, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
-};
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
+use futures_util::FutureExt;
+use rtnetlink::sys::{AsyncSocketExt, SocketAddr, TokioSocket};
 use thiserror::Error;
 use tokio::sync::watch;
 
 use super::NeighbourKey;
-use super::decode::change;
+use super::model::Change;
 use super::refresh::{Coalescer, Refresher};
-use super::requests::{self, Request};
-use super::tables::{Change, Tables};
+use super::requests;
+use super::socket::{acknowledged, changes, open_notifications, read_into};
+use super::tables::Tables;
 
 /// Changes are told at once, and then at most once in this time.
 pub const PUBLISH_PAUSE: Duration = Duration::from_millis(5);
@@ -35,8 +29,6 @@ const RESYNC_PAUSE: Duration = Duration::from_millis(200);
 const RESYNC_EVERY: Duration = Duration::from_secs(60);
 /// A reading that the kernel says was interrupted by a change is repeated this often.
 const DUMP_ATTEMPTS: u32 = 4;
-/// Room for notifications that were not read yet.
-const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// The kernel writes messages of at most 32 KiB.
 const DATAGRAM_BYTES: usize = 64 << 10;
 /// Datagrams that are read in a row before anything else is done.
@@ -193,30 +185,6 @@ pub fn spawn() -> Result<(Handle, watch::Receiver<Arc<Tables>>), NetlinkError> {
     Ok((handle, receiver))
 }
 
-fn open_notifications() -> io::Result<TokioSocket> {
-    let groups = [
-        libc::RTNLGRP_LINK,
-        libc::RTNLGRP_NEIGH,
-        libc::RTNLGRP_IPV4_IFADDR,
-        libc::RTNLGRP_IPV6_IFADDR,
-        libc::RTNLGRP_IPV4_ROUTE,
-        libc::RTNLGRP_IPV6_ROUTE,
-    ];
-    let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-    // SAFETY: the descriptor is the socket's own, which outlives this borrow.
-    let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
-    if setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
-        // Without CAP_NET_ADMIN in the first user namespace the system's limit holds; when it
-        // does not suffice the kernel says so (ENOBUFS), and the tables are read again.
-        socket
-            .socket_ref()
-            .set_rx_buf_sz(RECEIVE_BUFFER_BYTES as libc::c_int)?;
-    }
-    let mask = groups.iter().fold(0, |mask, group| mask | 1 << (group - 1));
-    socket.socket_mut().bind(&SocketAddr::new(0, mask))?;
-    Ok(socket)
-}
-
 struct Task {
     notifications: TokioSocket,
     requests: rtnetlink::Handle,
@@ -289,7 +257,9 @@ impl Task {
         for _ in 0..DATAGRAMS_IN_A_ROW {
             match received {
                 // Only the kernel, which has port 0, tells of the kernel's tables.
-                Ok(sender) if sender.port_number() == 0 => self.take_in(buffer),
+                Ok(sender) if sender.port_number() == 0 => changes(buffer)
+                    .into_iter()
+                    .for_each(|change| self.apply(change)),
                 Ok(_) => {}
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     tracing::debug!("netlink notifications were lost; reading all tables again");
@@ -304,26 +274,6 @@ impl Task {
             }
         }
         Ok(())
-    }
-
-    fn take_in(&mut self, datagram: &[u8]) {
-        let mut rest = datagram;
-        while let Ok(header) = NetlinkBuffer::new_checked(rest) {
-            let length = header.length() as usize;
-            let flags = header.flags();
-            match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&rest[..length]) {
-                Ok(message) => {
-                    if let NetlinkPayload::InnerMessage(inner) = message.payload
-                        && let Some(change) = change(&inner, flags)
-                    {
-                        self.apply(change);
-                    }
-                }
-                Err(error) => tracing::debug!("netlink message not understood: {error}"),
-            }
-            let aligned = length.next_multiple_of(4).min(rest.len());
-            rest = &rest[aligned..];
-        }
     }
 
     fn apply(&mut self, change: Change) {
@@ -378,53 +328,4 @@ impl Task {
             }
         }
     }
-}
-
-/// Reads all tables once; says whether the kernel vouches for their consistency.
-async fn read_into(
-    requests: &rtnetlink::Handle,
-    tables: &mut Tables,
-) -> Result<bool, NetlinkError> {
-    let mut consistent = true;
-    for dump in requests::dumps() {
-        let mut answers = requests
-            .clone()
-            .request(dump)
-            .map_err(|_| NetlinkError::Closed)?;
-        let mut done = false;
-        while let Some(answer) = answers.next().await {
-            consistent &= answer.header.flags & NLM_F_DUMP_INTR == 0;
-            if let NetlinkPayload::InnerMessage(inner) = answer.payload {
-                if let Some(change) = change(&inner, NLM_F_APPEND) {
-                    tables.apply(change);
-                }
-            } else if let NetlinkPayload::Error(error) = answer.payload {
-                let what = "read the kernel's tables".to_owned();
-                return Err(NetlinkError::Refused {
-                    what,
-                    source: error.to_io(),
-                });
-            } else if let NetlinkPayload::Done(_) = answer.payload {
-                done = true;
-            }
-        }
-        if !done {
-            return Err(NetlinkError::Closed);
-        }
-    }
-    Ok(consistent)
-}
-
-/// Sends a request and waits for the kernel's answer.
-async fn acknowledged(requests: &rtnetlink::Handle, request: Request) -> io::Result<()> {
-    let closed = || io::Error::other("the netlink connection has ended");
-    let mut answers = requests.clone().request(request).map_err(|_| closed())?;
-    while let Some(answer) = answers.next().await {
-        if let NetlinkPayload::Error(error) = answer.payload
-            && error.code.is_some()
-        {
-            return Err(error.to_io());
-        }
-    }
-    Ok(())
 }

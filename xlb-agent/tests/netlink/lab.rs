@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -47,14 +47,25 @@ impl Lab {
         resolve(&self.tables(), destination, &self.allowed)
     }
 
-    /// Waits until the tables show it, and fails the test with what they show instead.
+    /// How many of [`add_neighbours`] the tables show.
+    pub(crate) fn count_added(&self) -> u32 {
+        let added =
+            |address| matches!(address, IpAddr::V4(v4) if v4.to_bits() >> 23 == 0x0a80 >> 7);
+        let count = self
+            .tables()
+            .neighbours()
+            .filter(|((_, address), _)| added(*address))
+            .count();
+        u32::try_from(count).expect("bounded by the test")
+    }
+
+    /// Waits until the tables show it, and fails the test if they do not in time.
     pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !holds(self) {
             assert!(
                 tokio::time::Instant::now() < deadline,
-                "{what}: {:#?}",
-                self.tables()
+                "not within {PATIENCE:?}: {what}"
             );
             let poll = Duration::from_millis(100);
             let _ = tokio::time::timeout(poll, self.receiver.changed()).await;
@@ -144,8 +155,13 @@ pub(crate) fn ip(arguments: &str) -> String {
     run(command)
 }
 
-/// Runs many `ip` commands in one process.
-pub(crate) fn ip_batch(lines: &str) {
+/// Adds that many neighbours in 10.128.0.0/9 with one process, as fast as it can.
+pub(crate) fn add_neighbours(count: u32) {
+    let line = |n: u32| {
+        let address = Ipv4Addr::from_bits(0x0a80_0000 + n);
+        format!("neigh replace {address} lladdr 02:00:00:00:00:05 dev xlb0 nud permanent\n")
+    };
+    let lines: String = (0..count).map(line).collect();
     let mut child = Command::new("ip")
         .args(["-batch", "-"])
         .stdin(Stdio::piped())

@@ -176,9 +176,9 @@ impl MapLayout {
         )
     }
 
-    /// Whether the program writes entries of it, so that copies age.
-    pub(super) fn is_written_by_program(&self) -> bool {
-        matches!(self.kind, Kind::Hash | Kind::PerCpuArray) || self.name == name::LAST_MISS
+    /// Whether the program adds to it all the time, so that it is copied at the last moment.
+    pub(super) fn is_copied_late(&self) -> bool {
+        matches!(self.kind, Kind::Hash | Kind::PerCpuArray)
     }
 }
 

@@ -140,8 +140,9 @@ impl Dataplane {
     /// shrink. Returns the names of the maps that grew.
     ///
     /// `prepare` is called with the maps that will be in force, before the program that uses them
-    /// is. Maps that grew have the contents of their forerunners, endpoint tables too; what `prepare`
-    /// writes into the others, the program in force sees at once. It is called in any case.
+    /// is. Maps that grew have the contents of their forerunners, endpoint tables too; only those of
+    /// `FLOWS`, `PENDING`, `COUNTERS` and `REASONS` follow later. What `prepare` writes into maps that
+    /// did not grow, the program in force sees at once. It is called in any case.
     ///
     /// Records that the program makes in `FLOWS` and `PENDING` while these grow are brought over
     /// right after the swap, some milliseconds late. So these two grow best while no slot moves.

@@ -48,7 +48,8 @@ pub(super) struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// Makes the maps that grow, and fills them with what only the agent writes.
+    /// Makes the maps that grow, and fills them, but for what the program adds to
+    /// all the time.
     pub(super) fn begin(pins: &'a Pins, grown: &'a [MapLayout]) -> Result<Self, DataplaneError> {
         pins::remove_dir(&pins.staging())?;
         pins::make_dir(&pins.staging())?;
@@ -56,7 +57,7 @@ impl<'a> Stage<'a> {
         for map in grown {
             create_map(map, &stage.pin_of(map.name))?;
         }
-        for map in grown.iter().filter(|map| !map.is_written_by_program()) {
+        for map in grown.iter().filter(|map| !map.is_copied_late()) {
             stage.copy(map)?;
         }
         fault::reach(Step::MapsStaged);
@@ -81,7 +82,7 @@ impl<'a> Stage<'a> {
     /// they had.
     pub(super) fn commit(self, layout: &[MapLayout]) -> Result<(), DataplaneError> {
         fault::reach(Step::ProgramStaged);
-        for map in self.grown.iter().filter(|map| map.is_written_by_program()) {
+        for map in self.grown.iter().filter(|map| map.is_copied_late()) {
             self.copy(map)?;
         }
         rename(&self.pins.staging(), &self.pins.commit())?;
@@ -140,7 +141,7 @@ fn finish(pins: &Pins, layout: &[MapLayout]) -> Result<(), DataplaneError> {
         .iter()
         .filter(|map| pins.commit().join(map.name).exists())
         .collect();
-    if grown.iter().any(|map| map.is_written_by_program()) {
+    if !grown.is_empty() {
         rcu_grace_period();
     }
     for map in &grown {

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! [`task`] is the only part that does I/O. [`decode`] turns messages into [`Change`]s of [`model`],
-//! [`tables`] holds what they add up to, and [`resolve`], [`clients`] and [`interfaces`] are pure questions
-//! asked of it; [`refresh`] decides which neighbours the kernel is asked to probe, and when.
+//! [`tables`] holds what they add up to, and [`mod@resolve`], [`clients`] and [`interfaces`] are pure
+//! questions asked of it; [`refresh`] decides which neighbours the kernel is asked to probe, and when.
 //!
 //! Only the tables `local` and `main` are looked at, in this order, as the kernel's own first and
 //! second rule do. Other rules, other tables, VRFs, source-specific routes and routes for a type of

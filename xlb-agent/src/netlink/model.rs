@@ -182,7 +182,7 @@ impl Change {
     /// Whether routes may have changed in ways that the kernel does not tell. IPv4 routes of a
     /// link that goes down, or of a source address that goes, vanish without a message; replacing
     /// and appending is told in ways that differ between the families. After such a change the
-    /// routes are read again; what [`Tables::apply`] made of it only bridges the time until then.
+    /// routes are read again; what [`Tables::apply`](super::Tables::apply) made of it only bridges the time until then.
     #[must_use]
     pub fn leaves_routes_in_doubt(&self) -> bool {
         match self {

@@ -29,6 +29,7 @@ use crate::{
 /// The program: what a packet's way ends with, other than on the way to a backend or a client, is a
 /// reason, which is counted and says what to do with it.
 #[xdp]
+#[inline(always)]
 pub fn xlb(ctx: XdpContext) -> u32 {
     match balance(&mut Frame::new(&ctx)) {
         Ok(action) => action,

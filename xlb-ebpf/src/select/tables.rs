@@ -1,5 +1,7 @@
 //! The tables of pending handshakes and of flows, as the rule of a packet wants them.
 
+use core::{mem::MaybeUninit, ptr};
+
 use aya_ebpf::{
     bindings::{BPF_EXIST, BPF_NOEXIST},
     helpers::generated::bpf_ktime_get_coarse_ns,
@@ -25,8 +27,9 @@ pub struct MovingSlot {
     tag: u32,
     index: u32,
     now_s: u32,
-    pending: Option<*mut FlowValue>,
-    flow: Option<*mut FlowValue>,
+    // Null where there is none.
+    pending: *mut FlowValue,
+    flow: *mut FlowValue,
 }
 
 impl MovingSlot {
@@ -38,16 +41,60 @@ impl MovingSlot {
             key,
             index,
             now_s: 0,
-            pending: None,
-            flow: None,
+            pending: ptr::null_mut(),
+            flow: ptr::null_mut(),
         }
     }
 }
 
+/// The record at a pointer of a lookup, if there is one and it is this key's.
+#[inline(always)]
+fn read(record: *mut FlowValue, tag: u32) -> Option<FlowValue> {
+    if record.is_null() {
+        return None;
+    }
+    // SAFETY: the pointer came from a lookup in this run of the program, under the RCU lock that
+    // keeps its memory mapped.
+    unsafe { FlowValue::read(record, tag) }
+}
+
+/// The same answer, by way of bytes on the stack that were zeros before.
+///
+/// What a `None` carries is undefined to the compiler, which saves it all the same, from a register
+/// that nothing wrote, and that the verifier refuses.
+#[inline(always)]
+fn defined<T: Copy>(answer: Option<T>) -> Option<T> {
+    let mut bytes = MaybeUninit::<Option<T>>::zeroed();
+    bytes.write(None);
+    opaque(bytes.as_mut_ptr());
+    if answer.is_some() {
+        bytes.write(answer);
+        opaque(bytes.as_mut_ptr());
+    }
+    // SAFETY: an answer was written, and `opaque` changed nothing.
+    unsafe { bytes.assume_init() }
+}
+
+/// Does nothing to what the pointer is to, of which the compiler does not know.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn opaque<T>(pointer: *mut T) {
+    // A move to itself, since no instruction at all would leave two lines of debug information with
+    // the same offset, which the kernel refuses.
+    // SAFETY: the register keeps what it holds, and no memory is touched.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) pointer => _, options(nostack)) };
+}
+
+/// For the lints, which take the program for one of the host.
+#[cfg(not(target_arch = "bpf"))]
+fn opaque<T>(_pointer: *mut T) {}
+
 /// Writes the time, and perhaps the initial sequence number, of a record.
 #[inline(always)]
-fn touch(record: Option<*mut FlowValue>, isn: Option<u32>, now_s: u32) {
-    let Some(record) = record else { return };
+fn touch(record: *mut FlowValue, isn: Option<u32>, now_s: u32) {
+    if record.is_null() {
+        return;
+    }
     // SAFETY: the pointer came from a lookup in this run of the program, under the RCU lock that
     // keeps its memory mapped; others may write too, hence volatile.
     unsafe {
@@ -108,18 +155,14 @@ impl Tables for MovingSlot {
 
     #[inline(always)]
     fn pending(&mut self) -> Option<Pending> {
-        self.pending = PENDING.get_ptr_mut(&self.key);
-        // SAFETY: the pointer is to a value of the map.
-        let value = unsafe { FlowValue::read(self.pending?, self.tag) }?;
-        Some(value.pending())
+        self.pending = PENDING.get_ptr_mut(self.key).unwrap_or(ptr::null_mut());
+        defined(read(self.pending, self.tag).map(FlowValue::pending))
     }
 
     #[inline(always)]
     fn flow(&mut self) -> Option<Flow> {
-        self.flow = FLOWS.get_ptr_mut(&self.key);
-        // SAFETY: the pointer is to a value of the map.
-        let value = unsafe { FlowValue::read(self.flow?, self.tag) }?;
-        Some(value.flow())
+        self.flow = FLOWS.get_ptr_mut(self.key).unwrap_or(ptr::null_mut());
+        defined(read(self.flow, self.tag).map(FlowValue::flow))
     }
 
     #[inline(always)]
@@ -142,13 +185,13 @@ impl Tables for MovingSlot {
     #[inline(always)]
     fn insert_pending(&mut self, backend: u16, isn: u32, now_s: u32) -> Insert {
         let value = FlowValue::new(backend, 0, self.tag, isn, now_s);
-        outcome(PENDING.insert(&self.key, &value, u64::from(BPF_NOEXIST)))
+        outcome(PENDING.insert(self.key, value, u64::from(BPF_NOEXIST)))
     }
 
     #[inline(always)]
     fn overwrite_pending(&mut self, backend: u16, isn: u32, now_s: u32) {
         let value = FlowValue::new(backend, 0, self.tag, isn, now_s);
-        let _ = PENDING.insert(&self.key, &value, u64::from(BPF_EXIST));
+        let _ = PENDING.insert(self.key, value, u64::from(BPF_EXIST));
     }
 
     #[inline(always)]
@@ -164,7 +207,10 @@ impl Tables for MovingSlot {
     #[inline(always)]
     fn confirm_pending(&mut self, now_s: u32) {
         touch(self.pending, None, now_s);
-        let Some(record) = self.pending else { return };
+        let record = self.pending;
+        if record.is_null() {
+            return;
+        }
         // SAFETY: as in `touch`.
         unsafe {
             let old = (&raw const (*record).word).read_volatile();
@@ -180,19 +226,19 @@ impl Tables for MovingSlot {
 
     #[inline(always)]
     fn delete_pending(&mut self) {
-        let _ = PENDING.remove(&self.key);
+        let _ = PENDING.remove(self.key);
     }
 
     #[inline(always)]
     fn insert_flow(&mut self, backend: u16, isn: u32, now_s: u32) -> Insert {
         let value = FlowValue::new(backend, 0, self.tag, isn, now_s);
-        outcome(FLOWS.insert(&self.key, &value, u64::from(BPF_NOEXIST)))
+        outcome(FLOWS.insert(self.key, value, u64::from(BPF_NOEXIST)))
     }
 
     #[inline(always)]
     fn overwrite_flow(&mut self, backend: u16, isn: u32, now_s: u32) {
         let value = FlowValue::new(backend, 0, self.tag, isn, now_s);
-        let _ = FLOWS.insert(&self.key, &value, u64::from(BPF_EXIST));
+        let _ = FLOWS.insert(self.key, value, u64::from(BPF_EXIST));
     }
 
     #[inline(always)]

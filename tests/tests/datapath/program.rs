@@ -1,0 +1,82 @@
+//! Loads the program.
+
+use std::{env, fs, path::PathBuf};
+
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    programs::{ProgramInfo, Xdp},
+};
+use xlb_common::{
+    limits::ENDPOINT_TABLE_MIN,
+    maps::{PROGRAM, global, name},
+};
+
+/// Key of the flow hash in these tests.
+const HASH_KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+
+/// Entries of `PENDING` and of `FLOWS`: few enough to fill.
+const FLOW_ENTRIES: u32 = 8;
+
+/// Where the object is: as `cargo xtask test` says, else where `cargo xtask build` leaves it.
+fn object_path() -> PathBuf {
+    env::var_os("XLB_EBPF_OBJECT").map_or_else(
+        || {
+            PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+                .join("../target/ebpf/bpfel-unknown-none/release/xlb-ebpf")
+        },
+        PathBuf::from,
+    )
+}
+
+/// Loads the program and its maps with these features, which the verifier takes for constants.
+pub(crate) fn load(features: u32) -> Ebpf {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "these tests load an XDP program: run them as root, by `cargo xtask test`"
+    );
+    let path = object_path();
+    let object = fs::read(&path).unwrap_or_else(|error| {
+        panic!(
+            "read the eBPF object {}, which `cargo xtask build` makes: {error}",
+            path.display()
+        )
+    });
+    let mask = ENDPOINT_TABLE_MIN - 1;
+    let mut loader = EbpfLoader::new();
+    loader
+        .verifier_log_level(VerifierLogLevel::STATS)
+        .override_global(global::HASH_KEY, &HASH_KEY, true)
+        .override_global(global::FEATURES, &features, true)
+        .map_max_entries(name::PENDING, FLOW_ENTRIES)
+        .map_max_entries(name::FLOWS, FLOW_ENTRIES);
+    for name in [
+        global::VIPS4_MASK,
+        global::VIPS6_MASK,
+        global::REPLIES4_MASK,
+        global::REPLIES6_MASK,
+    ] {
+        loader.override_global(name, &mask, true);
+    }
+    let mut ebpf = loader
+        .load(&object)
+        .unwrap_or_else(|error| panic!("load {}: {error:?}", path.display()));
+    let program: &mut Xdp = ebpf
+        .program_mut(PROGRAM)
+        .expect("the object's program")
+        .try_into()
+        .expect("a program of type XDP");
+    if let Err(error) = program.load() {
+        panic!("the verifier refuses features {features:#b}: {error}");
+    }
+    ebpf
+}
+
+/// What the kernel says of the loaded program.
+pub(crate) fn info(ebpf: &Ebpf) -> ProgramInfo {
+    let program: &Xdp = ebpf
+        .program(PROGRAM)
+        .expect("the object's program")
+        .try_into()
+        .expect("a program of type XDP");
+    program.info().expect("the kernel's account of the program")
+}

@@ -74,6 +74,13 @@ pub(super) fn reconcile(
     Ok(modes)
 }
 
+/// Whether there is such an interface.
+pub(super) fn exists(interface: &Interface) -> Result<bool, DataplaneError> {
+    let attached = xdp_query::attached(interface.ifindex)
+        .doing(|| format!("ask for the XDP program on {}", interface.name))?;
+    Ok(attached.is_some())
+}
+
 /// How the program is attached to an interface, if one is.
 pub(super) fn mode_of(ifindex: u32) -> Result<Option<AttachMode>, DataplaneError> {
     let attached = xdp_query::attached(ifindex)

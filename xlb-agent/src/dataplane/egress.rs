@@ -3,7 +3,7 @@
 use std::{
     io,
     mem::offset_of,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use xlb_common::next_hop::Egress;
@@ -35,6 +35,12 @@ impl EgressTable {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.interfaces.is_empty()
+    }
+
+    /// Interfaces in the table.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.interfaces.iter().filter(|e| e.ifindex != 0).count()
     }
 
     /// The interface at an index; `None` if there is none.
@@ -82,5 +88,11 @@ impl EgressTable {
             return Err(io::Error::other(format!("egress {index} is past the end")));
         }
         sys::map_delete(self.devices.as_fd(), &index).map(drop)
+    }
+}
+
+impl AsFd for EgressTable {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.interfaces.as_fd()
     }
 }

@@ -174,6 +174,7 @@ impl Maps {
                 self.routes6.as_fd(),
                 self.routes6.count().ok(),
             ),
+            (name::EGRESS, self.egress.as_fd(), count(self.egress.used())),
             (name::COUNTERS, self.counters.as_fd(), None),
             (name::REASONS, self.reasons.as_fd(), None),
         ]

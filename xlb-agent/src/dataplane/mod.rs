@@ -15,6 +15,7 @@ pub mod fault;
 mod grace;
 mod hash;
 mod host;
+mod install;
 mod layout;
 mod mapped;
 mod maps;
@@ -53,10 +54,9 @@ pub use self::{
 };
 
 use self::{
-    error::Doing,
-    layout::{MapLayout, layout},
+    install::{found_maps, install, refuse_other_versions},
+    layout::layout,
     pins::Pins,
-    stage::Stage,
 };
 
 /// What [`Dataplane::open`] found.
@@ -156,7 +156,8 @@ impl Dataplane {
         prepare: impl FnOnce(&mut Maps) -> Result<(), DataplaneError>,
     ) -> Result<Vec<&'static str>, DataplaneError> {
         spec.check()?;
-        attach::check(&spec.interfaces, &self.pins.pinned_links()?)?;
+        let interfaces = self.present(&spec.interfaces)?;
+        attach::check(&interfaces, &self.pins.pinned_links()?)?;
         let sizes = spec.sizes.max(&self.spec.sizes);
         let same_program = sizes == self.spec.sizes
             && spec.features == self.spec.features
@@ -173,12 +174,7 @@ impl Dataplane {
             self.spec.hash_key = spec.hash_key;
             installed.grown
         };
-        attach::reconcile(
-            &self.pins,
-            self.program.as_fd(),
-            &spec.interfaces,
-            spec.mode,
-        )?;
+        attach::reconcile(&self.pins, self.program.as_fd(), &interfaces, spec.mode)?;
         self.spec.interfaces.clone_from(&spec.interfaces);
         self.spec.mode = spec.mode;
         Ok(grown)
@@ -202,17 +198,10 @@ impl Dataplane {
             });
         };
         interface.ifindex = new_ifindex;
-        let interface = interface.clone();
         spec.check()?;
-        attach::check(std::slice::from_ref(&interface), &self.pins.pinned_links()?)?;
+        let present = self.present(&spec.interfaces)?;
+        attach::check(&present, &self.pins.pinned_links()?)?;
         self.spec = spec;
-        // Other interfaces may be gone just now; their turn comes when they are back.
-        let mut present = Vec::new();
-        for candidate in &self.spec.interfaces {
-            if *candidate == interface || attach::mode_of(candidate.ifindex)?.is_some() {
-                present.push(candidate.clone());
-            }
-        }
         let modes = attach::reconcile(&self.pins, self.program.as_fd(), &present, self.spec.mode)?;
         modes
             .into_iter()
@@ -220,6 +209,19 @@ impl Dataplane {
             .ok_or_else(|| DataplaneError::NoInterface {
                 name: name.to_owned(),
             })
+    }
+
+    /// Those of the interfaces that are new, or are there. One that was there before may be gone just
+    /// now, which is no reason to refuse a change; its turn comes when it is back.
+    fn present(&self, interfaces: &[Interface]) -> Result<Vec<Interface>, DataplaneError> {
+        let mut present = Vec::new();
+        for interface in interfaces {
+            let known = self.spec.interfaces.contains(interface);
+            if !known || attach::exists(interface)? {
+                present.push(interface.clone());
+            }
+        }
+        Ok(present)
     }
 
     /// The maps.
@@ -256,100 +258,5 @@ impl Dataplane {
     /// What the kernel says.
     pub fn status(&self) -> Result<Status, DataplaneError> {
         status::status(self)
-    }
-}
-
-/// Program and maps that are in force after [`install`].
-struct Installed {
-    program: OwnedFd,
-    maps: Maps,
-    sizes: Sizes,
-    grown: Vec<&'static str>,
-}
-
-/// Loads the program on the maps that there are, on new ones where there are none, and on larger
-/// ones where they are too small, and puts it into the links.
-fn install(
-    pins: &Pins,
-    spec: &Spec,
-    prepare: impl FnOnce(&mut Maps) -> Result<(), DataplaneError>,
-) -> Result<Installed, DataplaneError> {
-    let found = found_maps(pins)?;
-    let sizes = layout::effective_sizes(&spec.sizes, &found);
-    let wanted = layout(&sizes);
-    let mut grown: Vec<MapLayout> = Vec::new();
-    for map in &wanted {
-        match found.iter().find(|(name, _)| *name == map.name) {
-            None => stage::create_map(map, &pins.map(map.name))?,
-            Some((_, info)) if info.entries < map.entries => grown.push(*map),
-            Some(_) => {}
-        }
-    }
-    let stage = Stage::begin(pins, &grown)?;
-    let staged = || -> Result<(OwnedFd, Maps), DataplaneError> {
-        let mut maps = Maps::open(|name| stage.pin_of(name))?;
-        prepare(&mut maps)?;
-        let program = program::load(spec, &sizes, |name| stage.pin_of(name), &stage.program())?;
-        Ok((program, maps))
-    };
-    let (program, maps) = match staged() {
-        Ok(staged) => staged,
-        Err(error) => {
-            stage.discard()?;
-            return Err(error);
-        }
-    };
-    stage.commit(&wanted)?;
-    Ok(Installed {
-        program,
-        maps,
-        sizes,
-        grown: grown.iter().map(|map| map.name).collect(),
-    })
-}
-
-/// The maps that are pinned, after a look at their layout. Nothing else has been touched when it
-/// fails.
-fn found_maps(pins: &Pins) -> Result<Vec<(&'static str, sys::MapInfo)>, DataplaneError> {
-    let mut found = Vec::new();
-    let mut differences = Vec::new();
-    for map in layout(&Sizes::default()) {
-        // A change that is about to be finished has its maps aside.
-        for (pin, aside) in [
-            (pins.map(map.name), false),
-            (pins.commit().join(map.name), true),
-        ] {
-            if !pin.exists() {
-                continue;
-            }
-            let asking = || format!("open the pinned map {}", pin.display());
-            let fd = sys::open_pin(&pin).doing(asking)?;
-            let info = sys::map_info(fd.as_fd()).doing(asking)?;
-            differences.extend(layout::difference(&map, &info));
-            if !aside {
-                found.push((map.name, info));
-            }
-        }
-    }
-    if differences.is_empty() {
-        Ok(found)
-    } else {
-        Err(DataplaneError::Layout {
-            path: pins.dir().to_owned(),
-            differences,
-        })
-    }
-}
-
-fn refuse_other_versions(pin_dir: &Path) -> Result<(), DataplaneError> {
-    match pins::other_versions(pin_dir)?.first() {
-        Some(other) => Err(DataplaneError::Layout {
-            path: other.clone(),
-            differences: vec![format!(
-                "this version's layout is {}",
-                xlb_common::maps::LAYOUT_VERSION
-            )],
-        }),
-        None => Ok(()),
     }
 }

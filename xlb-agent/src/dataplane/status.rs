@@ -1,9 +1,6 @@
 //! What is loaded, attached and how full.
 
-use std::{
-    io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
-};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use super::{
     Dataplane,
@@ -62,8 +59,8 @@ pub struct MapStatus {
     pub entries: u32,
     /// Entries in use, where that has a meaning.
     pub used: Option<u64>,
-    /// Bytes of kernel memory.
-    pub memory_bytes: u64,
+    /// Bytes of kernel memory; `None`: the process may not see it.
+    pub memory_bytes: Option<u64>,
 }
 
 pub(super) fn status(dataplane: &Dataplane) -> Result<Status, DataplaneError> {
@@ -99,7 +96,7 @@ pub(super) fn status(dataplane: &Dataplane) -> Result<Status, DataplaneError> {
                 id: info.id,
                 entries: info.entries,
                 used,
-                memory_bytes: memory_bytes(map).doing(asking)?,
+                memory_bytes: memory_bytes(map),
             })
         })
         .collect::<Result<_, DataplaneError>>()?;
@@ -116,9 +113,8 @@ pub(super) fn status(dataplane: &Dataplane) -> Result<Status, DataplaneError> {
     })
 }
 
-fn memory_bytes(map: BorrowedFd<'_>) -> io::Result<u64> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
-    Ok(memlock(&info).unwrap_or(0))
+fn memory_bytes(map: BorrowedFd<'_>) -> Option<u64> {
+    memlock(&std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd())).ok()?)
 }
 
 fn memlock(fdinfo: &str) -> Option<u64> {

@@ -223,6 +223,44 @@ fn crash_and_repair(sandbox: &Sandbox, step: Step) {
 }
 
 #[test]
+fn what_the_program_writes_until_the_swap_is_brought_over() {
+    in_sandbox(|sandbox| {
+        let small = spec(&[sandbox.veth("eth0", "peer0")]);
+        let (mut dataplane, _) = Dataplane::open(&sandbox.pin_dir(), &small).expect("open");
+        fill(dataplane.maps_mut());
+        fault::arm(Step::Committed);
+        catch_unwind(AssertUnwindSafe(|| {
+            dataplane.reload(&larger(&small), |_| Ok(()))
+        }))
+        .expect_err("the agent dies");
+
+        // The former program still runs, on the former maps.
+        let late = FlowKey {
+            source: [99, 0],
+            ..FLOW
+        };
+        let seen_again = FlowValue {
+            seen_s: RECORD.seen_s + 1,
+            ..RECORD
+        };
+        let maps = dataplane.maps_mut();
+        maps.flows.insert(&late, RECORD).expect("room");
+        maps.flows.insert(&FLOW, seen_again).expect("room");
+        assert!(maps.last_miss.store(3, 40) && maps.last_miss.store(5, 50));
+        drop(dataplane);
+
+        let (dataplane, _) = Dataplane::open(&sandbox.pin_dir(), &small).expect("adopt");
+        let maps = dataplane.maps();
+        assert_eq!(maps.flows.get(&late).expect("flows"), Some(RECORD));
+        assert_eq!(maps.flows.get(&FLOW).expect("flows"), Some(seen_again));
+        assert_eq!(
+            maps.last_miss.load(3).zip(maps.last_miss.load(5)),
+            Some((40, 50))
+        );
+    });
+}
+
+#[test]
 fn swaps_under_traffic_miss_no_packet() {
     in_sandbox(|sandbox| {
         let small = spec(&[sandbox.veth("eth0", "peer0")]);

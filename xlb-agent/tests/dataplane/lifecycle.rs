@@ -3,10 +3,14 @@
 use std::{fs, os::fd::AsFd};
 
 use aya::maps::{Array, MapData};
-use xlb_agent::dataplane::{self, AttachMode, Dataplane, DataplaneError};
+use caps::{CapSet, Capability};
+use xlb_agent::{
+    dataplane::{self, AttachMode, Dataplane, DataplaneError, Events},
+    lock::Lock,
+};
 use xlb_common::maps::Service;
 
-use crate::sandbox::{in_sandbox, program_on, spec};
+use crate::sandbox::{in_sandbox, larger, program_on, spec};
 
 #[test]
 fn a_fresh_data_path_is_pinned_whole() {
@@ -24,7 +28,7 @@ fn a_fresh_data_path_is_pinned_whole() {
         assert_eq!(status.interfaces[0].mode, Some(AttachMode::Native));
         for map in &status.maps {
             // A trie takes memory by the entry.
-            assert!(map.memory_bytes > 0 || map.used == Some(0), "{map:?}");
+            assert!(map.memory_bytes > Some(0) || map.used == Some(0), "{map:?}");
         }
         // 19 maps, the program, a link, and three directories.
         assert_eq!(sandbox.pinned().len(), 24, "{:?}", sandbox.pinned());
@@ -139,6 +143,48 @@ fn a_start_that_fails_leaves_nothing() {
 }
 
 #[test]
+fn three_capabilities_are_enough() {
+    in_sandbox(|sandbox| {
+        let small = spec(&[sandbox.veth("eth0", "peer0")]);
+        let needed = [
+            Capability::CAP_BPF,
+            Capability::CAP_PERFMON,
+            Capability::CAP_NET_ADMIN,
+        ];
+        // The thread's own, which ends with the test.
+        for set in [CapSet::Effective, CapSet::Permitted] {
+            caps::set(None, set, &needed.into_iter().collect()).expect("drop the others");
+        }
+        let (mut dataplane, _) = Dataplane::open(&sandbox.pin_dir(), &small).expect("open");
+        dataplane.reload(&larger(&small), |_| Ok(())).expect("grow");
+        dataplane.status().expect("status");
+        drop(dataplane);
+        Dataplane::open(&sandbox.pin_dir(), &small).expect("adopt");
+        dataplane::unload(&sandbox.pin_dir()).expect("unload");
+        assert_eq!(sandbox.pinned().len(), 0);
+
+        caps::drop(None, CapSet::Effective, Capability::CAP_PERFMON).expect("drop one more");
+        let error = Dataplane::open(&sandbox.pin_dir(), &small).expect_err("too few");
+        assert!(
+            error.to_string().starts_with("missing CAP_PERFMON:"),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn a_pin_directory_is_locked_for_one_agent() {
+    in_sandbox(|sandbox| {
+        let (_dataplane, _) = Dataplane::open(&sandbox.pin_dir(), &spec(&[])).expect("open");
+        let pin_dir = sandbox.pin_dir();
+        let _first = Lock::acquire(&[&pin_dir]).expect("free");
+        let error = Lock::acquire(&[&pin_dir]).expect_err("held");
+        let pid = format!("(pid {})", std::process::id());
+        assert!(error.to_string().contains(&pid), "{error}");
+    });
+}
+
+#[test]
 fn events_are_waited_for() {
     in_sandbox(|sandbox| {
         let spec = spec(&[sandbox.veth("eth0", "peer0")]);
@@ -164,4 +210,12 @@ fn events_are_waited_for() {
                 .is_ok()
         );
     });
+}
+
+/// The agent's tasks hand them on between threads.
+#[test]
+fn data_path_and_events_can_be_sent() {
+    fn is_send<T: Send>() {}
+    is_send::<Dataplane>();
+    is_send::<Events>();
 }

@@ -1,0 +1,114 @@
+//! Program and maps together: what is found is checked, what is missing made, what is too small
+//! replaced.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
+
+use super::{
+    error::{DataplaneError, Doing},
+    layout::{self, MapLayout, Sizes, layout},
+    maps::Maps,
+    pins::{self, Pins},
+    program,
+    spec::Spec,
+    stage::{self, Stage},
+    sys,
+};
+
+/// Program and maps that are in force after [`install`].
+pub(super) struct Installed {
+    pub(super) program: OwnedFd,
+    pub(super) maps: Maps,
+    pub(super) sizes: Sizes,
+    pub(super) grown: Vec<&'static str>,
+}
+
+/// Loads the program on the maps that there are, on new ones where there are none, and on larger
+/// ones where they are too small, and puts it into the links.
+pub(super) fn install(
+    pins: &Pins,
+    spec: &Spec,
+    prepare: impl FnOnce(&mut Maps) -> Result<(), DataplaneError>,
+) -> Result<Installed, DataplaneError> {
+    let found = found_maps(pins)?;
+    let sizes = layout::effective_sizes(&spec.sizes, &found);
+    let wanted = layout(&sizes);
+    let mut grown: Vec<MapLayout> = Vec::new();
+    for map in &wanted {
+        match found.iter().find(|(name, _)| *name == map.name) {
+            None => stage::create_map(map, &pins.map(map.name))?,
+            Some((_, info)) if info.entries < map.entries => grown.push(*map),
+            Some(_) => {}
+        }
+    }
+    let stage = Stage::begin(pins, &grown)?;
+    let staged = || -> Result<(OwnedFd, Maps), DataplaneError> {
+        let mut maps = Maps::open(|name| stage.pin_of(name))?;
+        prepare(&mut maps)?;
+        let program = program::load(spec, &sizes, |name| stage.pin_of(name), &stage.program())?;
+        Ok((program, maps))
+    };
+    let (program, maps) = match staged() {
+        Ok(staged) => staged,
+        Err(error) => {
+            stage.discard()?;
+            return Err(error);
+        }
+    };
+    stage.commit(&wanted)?;
+    Ok(Installed {
+        program,
+        maps,
+        sizes,
+        grown: grown.iter().map(|map| map.name).collect(),
+    })
+}
+
+/// The maps that are pinned, after a look at their layout. Nothing else has been touched when it
+/// fails.
+pub(super) fn found_maps(pins: &Pins) -> Result<Vec<(&'static str, sys::MapInfo)>, DataplaneError> {
+    let mut found = Vec::new();
+    let mut differences = Vec::new();
+    for map in layout(&Sizes::default()) {
+        // A change that is about to be finished has its maps aside.
+        for (pin, aside) in [
+            (pins.map(map.name), false),
+            (pins.commit().join(map.name), true),
+        ] {
+            if !pin.exists() {
+                continue;
+            }
+            let asking = || format!("open the pinned map {}", pin.display());
+            let fd = sys::open_pin(&pin).doing(asking)?;
+            let info = sys::map_info(fd.as_fd()).doing(asking)?;
+            differences.extend(layout::difference(&map, &info));
+            if !aside {
+                found.push((map.name, info));
+            }
+        }
+    }
+    if differences.is_empty() {
+        Ok(found)
+    } else {
+        Err(DataplaneError::Layout {
+            path: pins.dir().to_owned(),
+            differences,
+        })
+    }
+}
+
+/// Fails if another version of xlb pinned its maps here.
+pub(super) fn refuse_other_versions(pin_dir: &Path) -> Result<(), DataplaneError> {
+    match pins::other_versions(pin_dir)?.first() {
+        Some(other) => Err(DataplaneError::Layout {
+            path: other.clone(),
+            differences: vec![format!(
+                "this version's layout is {}",
+                xlb_common::maps::LAYOUT_VERSION
+            )],
+        }),
+        None => Ok(()),
+    }
+}

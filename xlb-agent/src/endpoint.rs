@@ -36,7 +36,10 @@ pub const fn family(address: IpAddr) -> u8 {
 /// Address and port of a backend.
 #[must_use]
 pub const fn of(entry: &Backend) -> SocketAddr {
-    SocketAddr::new(address(entry.address, entry.family), u16::from_be(entry.port_be))
+    SocketAddr::new(
+        address(entry.address, entry.family),
+        u16::from_be(entry.port_be),
+    )
 }
 
 /// A backend's entry of which only the identity is known.

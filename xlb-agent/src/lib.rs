@@ -2,10 +2,15 @@
 
 pub mod announce;
 pub mod cli;
+pub mod daemon;
 pub mod dataplane;
+pub mod endpoint;
+pub mod engine;
 pub mod lock;
 pub mod logging;
 pub mod netlink;
 pub mod options;
+pub mod plan;
 pub mod ring;
+pub mod slots;
 pub mod slots;

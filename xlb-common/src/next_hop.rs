@@ -10,6 +10,9 @@ impl NextHop {
     /// Not known.
     pub const NONE: Self = Self(0);
 
+    /// In the tables of routes: the address is this host's own, and the packet is for it.
+    pub const LOCAL: Self = Self(u64::MAX);
+
     /// A next hop by its MAC address, through the interface at `egress` (never 0).
     #[must_use]
     pub const fn new(mac: [u8; 6], egress: u16) -> Self {

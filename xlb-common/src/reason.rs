@@ -52,6 +52,8 @@ reasons! {
     NotIp = "not-ip", Pass;
     /// To an address and port that no service has.
     NotForService = "not-for-service", Pass;
+    /// From a backend to this host itself, as the answers to its health checks are.
+    ReplyToHost = "reply-to-host", Pass;
     /// An ICMP or ICMPv6 echo request to a VIP, answered here.
     EchoReply = "echo-reply", Tx;
     /// ICMP or ICMPv6 other than an echo request, to a VIP: for the host.

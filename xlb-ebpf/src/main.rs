@@ -76,9 +76,10 @@ fn balance_family<F: Family>(frame: &mut Frame<'_>) -> Result<u32, Reason> {
             Ok(action)
         }
         Found::Reply(service, backend) => {
+            let route = transmit::route_to::<F>(packet.destination)?;
             rewrite::towards_client::<F>(frame, service)?;
             let from = F::address(&service.vip);
-            let action = transmit::to_client::<F>(frame, from, packet.destination)?;
+            let action = transmit::to_client::<F>(frame, route, from, packet.destination)?;
             counters::replied(service, backend, &packet);
             Ok(action)
         }

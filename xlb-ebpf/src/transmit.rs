@@ -61,17 +61,32 @@ pub fn transmit(frame: &mut Frame<'_>, hop: &Hop) -> Result<u32, Reason> {
     Ok(xdp_action::XDP_TX)
 }
 
+/// What the agent's table of next hops says of a client, if anything.
+///
+/// # Errors
+///
+/// [`Reason::ReplyToHost`] if the client is this host.
+#[inline(always)]
+pub fn route_to<F: Family>(to: F::Address) -> Result<Option<NextHop>, Reason> {
+    match F::route(to) {
+        Some(NextHop::LOCAL) => Err(Reason::ReplyToHost),
+        Some(next) if next.is_known() => Ok(Some(next)),
+        Some(_) | None => Ok(None),
+    }
+}
+
 /// Sends a reply towards its client: by the agent's table of next hops, or, where that knows none,
 /// by the kernel's routes.
 #[inline(always)]
 pub fn to_client<F: Family>(
     frame: &mut Frame<'_>,
+    route: Option<NextHop>,
     from: F::Address,
     to: F::Address,
 ) -> Result<u32, Reason> {
-    match F::route(to) {
-        Some(next) if next.is_known() => transmit(frame, &hop(next)?),
-        Some(_) | None => by_fib::<F>(frame, from, to),
+    match route {
+        Some(next) => transmit(frame, &hop(next)?),
+        None => by_fib::<F>(frame, from, to),
     }
 }
 

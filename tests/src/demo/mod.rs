@@ -1,6 +1,6 @@
 //! The demonstration: real traffic, real faults, and what they cost.
 //!
-//! Everything is measured by the client, from outside. [`report`] says what must hold.
+//! Everything is measured by the client, from outside. `report` says what must hold.
 
 mod acts;
 mod report;

@@ -1,11 +1,16 @@
 //! The command line: verbs, options, and their help.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{args_backend::BackendCommand, args_service::ServiceCommand};
-use crate::options::{DEFAULT_CONFIG, DEFAULT_PIN_DIR, DEFAULT_SOCKET, DEFAULT_STATE_DIR};
+use crate::{
+    logging::LogFormat,
+    options::{
+        DEFAULT_CONFIG, DEFAULT_PIN_DIR, DEFAULT_SOCKET, DEFAULT_STATE_DIR, Options, OptionsError,
+    },
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -53,6 +58,13 @@ pub(super) struct Global {
     pub(super) output: Output,
 }
 
+impl Global {
+    /// The paths of an agent that runs with this configuration file.
+    pub(super) fn options(&self, config: &Path) -> Result<Options, OptionsError> {
+        Options::new(config, &self.socket, &self.pin_dir, &self.state_dir)
+    }
+}
+
 /// How a result is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
@@ -65,6 +77,18 @@ pub(super) enum Output {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run the agent in the foreground.
+    ///
+    /// It attaches the XDP program, adopts what an earlier agent left behind, and keeps the data
+    /// path in line with the file and the health of the backends. SIGHUP reloads the file. SIGTERM
+    /// and SIGINT end the agent while packets flow on; `unload` ends the data path.
+    #[command(after_help = "\
+The log goes to stderr; XLB_LOG says what is in it, as in XLB_LOG=debug or
+XLB_LOG=xlb_agent=trace,info.
+
+Example:
+  xlb-agent run --config /etc/xlb/xlb.toml")]
+    Run(RunArgs),
     /// Check a configuration file without an agent.
     ///
     /// Every error is printed with its file, line and column, and the exit code is 1; otherwise
@@ -92,9 +116,26 @@ pub(super) enum Command {
     /// and the exit code is 1.
     #[command(after_help = "Example:\n  xlb-agent check && xlb-agent reload")]
     Reload,
+    /// Remove the data path from this host.
+    ///
+    /// The program is detached and all pins are removed, so that no packet is balanced any more.
+    /// Stop the agent first. The state directory stays.
+    #[command(after_help = "Example:\n  systemctl stop xlb-agent && xlb-agent unload")]
+    Unload,
     /// Print the version of this program.
     #[command(after_help = "Example:\n  xlb-agent version")]
     Version,
+}
+
+/// What `run` takes.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub(super) config: PathBuf,
+    /// How a line of the log is written.
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) log: LogFormat,
 }
 
 /// What `check` takes.

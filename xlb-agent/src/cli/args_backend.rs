@@ -51,7 +51,7 @@ pub(super) enum BackendCommand {
 pub(super) struct Target {
     /// The pool, or a service whose pool is meant.
     pool: String,
-    /// Address and port, as in 10.0.1.7:8080 or [2001:db8::7]:8080.
+    /// Address and port, as in `10.0.1.7:8080` or `[2001:db8::7]:8080`.
     #[arg(value_name = "ADDR:PORT", value_parser = values::endpoint)]
     endpoint: SocketAddr,
 }

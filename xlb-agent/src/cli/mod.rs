@@ -17,10 +17,12 @@ mod tests;
 mod units;
 mod values;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 pub use args::Cli;
 use args::Command;
+
+use crate::{daemon, logging, options::DEFAULT_CONFIG};
 
 /// How a command ended that did not fail with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,5 +59,13 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Backend(command) => client::backend(&cli.global, command),
         Command::Service(command) => client::service(&cli.global, command),
         Command::Reload => client::reload(&cli.global),
+        Command::Run(args) => {
+            logging::init(args.log)?;
+            daemon::run(cli.global.options(&args.config)?).map(|()| Exit::Well)
+        }
+        Command::Unload => {
+            let options = cli.global.options(Path::new(DEFAULT_CONFIG))?;
+            daemon::unload(&options).map(|()| Exit::Well)
+        }
     }
 }

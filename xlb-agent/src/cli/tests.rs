@@ -13,6 +13,7 @@ use super::{
     args_backend::BackendRequest,
     args_service::ServiceCommand,
 };
+use crate::logging::LogFormat;
 
 fn parse(line: &str) -> Cli {
     Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"))
@@ -58,6 +59,19 @@ fn every_command_has_an_example() {
         }
     }
     visit(&Cli::command());
+}
+
+#[test]
+fn run_takes_its_paths() {
+    let cli = parse("xlb-agent run --config /etc/x.toml --socket /run/s --pin-dir /p --log json");
+    let Command::Run(args) = &cli.command else {
+        panic!("not run");
+    };
+    let options = cli.global.options(&args.config).unwrap();
+    assert_eq!(args.log, LogFormat::Json);
+    assert_eq!(options.config, Path::new("/etc/x.toml"));
+    assert_eq!(options.socket, Path::new("/run/s"));
+    assert_eq!(options.pin_dir, Path::new("/p"));
 }
 
 #[test]

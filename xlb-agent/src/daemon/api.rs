@@ -30,7 +30,13 @@ pub struct Caller {
 
 impl Connected<IncomingStream<'_, UnixListener>> for Caller {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
+        Self {
+            uid: stream
+                .io()
+                .peer_cred()
+                .ok()
+                .map(|credentials| credentials.uid()),
+        }
     }
 }
 
@@ -44,7 +50,10 @@ pub enum Command {
     /// Every backend.
     Backends(oneshot::Sender<Vec<BackendStatus>>),
     /// Health of a service's backends, or of all.
-    Health(Option<String>, oneshot::Sender<Result<Vec<HealthStatus>, String>>),
+    Health(
+        Option<String>,
+        oneshot::Sender<Result<Vec<HealthStatus>, String>>,
+    ),
     /// A change at run time.
     Change(Change, Caller, oneshot::Sender<Result<Changed, String>>),
     /// Read the file again.
@@ -115,7 +124,10 @@ struct HealthQuery {
 }
 
 async fn health(State(sender): Sender, Query(query): Query<HealthQuery>) -> Response {
-    attempt(&sender, StatusCode::NOT_FOUND, |reply| Command::Health(query.service, reply)).await
+    attempt(&sender, StatusCode::NOT_FOUND, |reply| {
+        Command::Health(query.service, reply)
+    })
+    .await
 }
 
 async fn change(
@@ -130,7 +142,10 @@ async fn change(
 }
 
 async fn reload(State(sender): Sender, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
-    attempt(&sender, StatusCode::UNPROCESSABLE_ENTITY, |reply| Command::Reload(caller, reply)).await
+    attempt(&sender, StatusCode::UNPROCESSABLE_ENTITY, |reply| {
+        Command::Reload(caller, reply)
+    })
+    .await
 }
 
 /// A question that the event loop always answers.
@@ -142,7 +157,9 @@ async fn ask<T: serde::Serialize>(
     if sender.send(command(reply)).await.is_err() {
         return stopping();
     }
-    answer.await.map_or_else(|_| stopping(), |value| Json(value).into_response())
+    answer
+        .await
+        .map_or_else(|_| stopping(), |value| Json(value).into_response())
 }
 
 /// A request that the event loop may refuse.

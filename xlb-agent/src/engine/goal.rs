@@ -9,9 +9,7 @@ use xlb_common::{
     maps::{feature, forward, protocol},
     next_hop::NextHop,
 };
-use xlb_control::{
-    config::{AllDown, Config, Forward, OnRemove, Pool, Protocol, Service},
-};
+use xlb_control::config::{AllDown, Config, Forward, OnRemove, Pool, Protocol, Service};
 
 use crate::plan::{Intent, MemberGoal, PoolGoal};
 
@@ -88,9 +86,17 @@ pub const fn protocol_number(protocol: Protocol) -> u8 {
 /// Features that a configuration uses.
 #[must_use]
 pub fn features(config: &Config) -> u32 {
-    let mut features = if config.dataplane.interfaces.len() > 1 { feature::REDIRECT } else { 0 };
+    let mut features = if config.dataplane.interfaces.len() > 1 {
+        feature::REDIRECT
+    } else {
+        0
+    };
     for service in config.services.values() {
-        features |= if service.vip.is_ipv4() { feature::IPV4 } else { feature::IPV6 };
+        features |= if service.vip.is_ipv4() {
+            feature::IPV4
+        } else {
+            feature::IPV6
+        };
         features |= match service.forward {
             Forward::Dnat => feature::DNAT,
             Forward::L2Dsr => feature::L2_DSR,

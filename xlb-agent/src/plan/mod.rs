@@ -8,7 +8,7 @@ mod pool;
 
 use std::net::SocketAddr;
 
-pub use pool::{PoolPlan, plan_pool};
+pub use pool::{NumbersUsedUp, PoolPlan, plan_pool};
 use xlb_common::{maps::Backend, next_hop::NextHop, slot::SlotWord};
 use xlb_control::config::Grace;
 

@@ -38,7 +38,11 @@ pub fn plan_pool(
 ) -> Result<PoolPlan, NumbersUsedUp> {
     let serving = goal.members.iter().filter(|member| can_serve(member));
     let all_down = !serving.clone().any(|member| member.well);
-    let mut planned = Planned { wake_s: None, ops: Vec::new(), entries: BTreeMap::new() };
+    let mut planned = Planned {
+        wake_s: None,
+        ops: Vec::new(),
+        entries: BTreeMap::new(),
+    };
     for member in &goal.members {
         let known = find(actual, member.endpoint);
         let mut entry = wanted_entry(goal.pool, member, known, all_down, now_s);
@@ -49,12 +53,23 @@ pub fn plan_pool(
                 free().ok_or(NumbersUsedUp)?
             }
         };
-        bury_if_due(&mut entry, member, goal.down_grace, all_down, now_s, &mut planned.wake_s);
+        bury_if_due(
+            &mut entry,
+            member,
+            goal.down_grace,
+            all_down,
+            now_s,
+            &mut planned.wake_s,
+        );
         planned.add(number, known, entry);
     }
     for &(number, entry) in actual.backends {
         if !planned.entries.contains_key(&number) {
-            planned.add(number, Some((number, entry)), removed(entry, goal.drop_removed, all_down));
+            planned.add(
+                number,
+                Some((number, entry)),
+                removed(entry, goal.drop_removed, all_down),
+            );
         }
     }
     let members: Vec<ring::Member> = goal
@@ -73,7 +88,14 @@ pub fn plan_pool(
             })
         })
         .collect();
-    retarget(actual.words, &members, key, goal.pool, &planned.entries, &mut planned.ops);
+    retarget(
+        actual.words,
+        &members,
+        key,
+        goal.pool,
+        &planned.entries,
+        &mut planned.ops,
+    );
     Ok(PoolPlan {
         accepting: if all_down { 0 } else { members.len() as u32 },
         all_down,
@@ -84,7 +106,9 @@ pub fn plan_pool(
 
 /// Every number of a backend is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("all numbers of backends are taken: remove backends, or wait until removed ones have drained")]
+#[error(
+    "all numbers of backends are taken: remove backends, or wait until removed ones have drained"
+)]
 pub struct NumbersUsedUp;
 
 struct Planned {
@@ -105,7 +129,11 @@ impl Planned {
 }
 
 fn find(actual: PoolActual<'_>, endpoint: SocketAddr) -> Option<(u16, Backend)> {
-    actual.backends.iter().copied().find(|(_, entry)| endpoint::of(entry) == endpoint)
+    actual
+        .backends
+        .iter()
+        .copied()
+        .find(|(_, entry)| endpoint::of(entry) == endpoint)
 }
 
 /// The lowest position that no backend of the pool has.
@@ -116,7 +144,9 @@ fn free_position(actual: PoolActual<'_>, planned: &Planned) -> u16 {
         .map(|(_, entry)| entry.position)
         .chain(planned.entries.values().map(|entry| entry.position))
         .collect();
-    (0..=u16::MAX).find(|position| !taken.contains(position)).unwrap_or(u16::MAX)
+    (0..=u16::MAX)
+        .find(|position| !taken.contains(position))
+        .unwrap_or(u16::MAX)
 }
 
 /// Whether the operator wants the backend to serve and frames can reach it.
@@ -131,7 +161,10 @@ fn wanted_entry(
     all_down: bool,
     now_s: u32,
 ) -> Backend {
-    let mut entry = known.map_or_else(|| endpoint::blank(pool, member.endpoint), |(_, entry)| entry);
+    let mut entry = known.map_or_else(
+        || endpoint::blank(pool, member.endpoint),
+        |(_, entry)| entry,
+    );
     entry.next_hop = member.next_hop.0;
     entry.weight = member.weight;
     entry.outer_source = endpoint::bytes(member.outer_source);
@@ -218,7 +251,9 @@ fn retarget(
     ring::build(key, members, &mut wanted);
     let dead = |number: u16| {
         number != 0
-            && entries.get(&number).is_none_or(|entry| entry.flags & backend_flag::DEAD != 0)
+            && entries
+                .get(&number)
+                .is_none_or(|entry| entry.flags & backend_flag::DEAD != 0)
     };
     let mut marks = Vec::new();
     let mut burials = Vec::new();
@@ -230,7 +265,9 @@ fn retarget(
         } else if target == word.target() {
             word
         } else {
-            word.with_target(target).with_mark(true).with_settling(false)
+            word.with_target(target)
+                .with_mark(true)
+                .with_settling(false)
         };
         if new.stable() == 0 || (dead(new.stable()) && new.stable() != new.target()) {
             if new != word || dead(new.stable()) {
@@ -245,7 +282,11 @@ fn retarget(
             marks.push(Op::Mark { slot, word: new });
         }
     }
-    if !marks.is_empty() || burials.iter().any(|op| matches!(op, Op::Settle { word, .. } if word.is_marked())) {
+    if !marks.is_empty()
+        || burials
+            .iter()
+            .any(|op| matches!(op, Op::Settle { word, .. } if word.is_marked()))
+    {
         ops.push(Op::Moving { pool });
     }
     ops.append(&mut marks);

@@ -27,16 +27,6 @@ const HOP_LIMIT: u8 = 64;
 /// Address family of IPv6 in the kernel.
 const AF_INET6: u8 = 10;
 
-/// A key of `ROUTES6` whose address is aligned. The compiler writes it by words of eight bytes, which
-/// the verifier wants to be aligned on the stack.
-#[repr(C, align(8))]
-struct RouteKey {
-    _padding: u32,
-    key: Key<[u8; 16]>,
-}
-
-const _: () = assert!(core::mem::offset_of!(RouteKey, key) == 4);
-
 impl Family for V6 {
     type Address = [u64; 2];
     const NUMBER: u8 = 6;
@@ -191,11 +181,9 @@ impl Family for V6 {
 
     #[inline(always)]
     fn route(address: [u64; 2]) -> Option<NextHop> {
-        let aligned = RouteKey {
-            _padding: 0,
-            key: Key::new(128, Self::event_address(address)),
-        };
-        ROUTES6.get(&aligned.key).map(|&word| NextHop(word))
+        ROUTES6
+            .get(Key::new(128, Self::event_address(address)))
+            .map(|&word| NextHop(word))
     }
 
     #[inline(always)]

@@ -1,0 +1,538 @@
+//! The daemon: one event loop owns the state; tasks around it turn the world into events.
+//!
+//! ```text
+//! probes (Checker) ----\
+//! netlink (Tables) -----+--> event loop (Daemon) --> Engine --> maps
+//! control API (Command)-+
+//! signals, clock ------/
+//! ```
+
+pub mod api;
+mod report;
+mod state;
+mod world;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+use xlb_common::{limits::MAX_ROUTES, maps::backend_flag, next_hop::NextHop};
+use xlb_control::{
+    api::{Change, Changed},
+    config::{
+        Config,
+        overrides::{self, Admin, Merged},
+    },
+    health::{Checker, HealthEvent, Target, Verdict},
+};
+
+use self::{
+    api::{Caller, Command},
+    world::{Known, NextHops},
+};
+use crate::{
+    dataplane::{self, Dataplane, Interface, RouteKey, Spec},
+    engine::{self, Engine, goal},
+    lock::Lock,
+    netlink::{self, InterfaceTracker, InterfaceView},
+    options::Options,
+    plan::Intent,
+};
+
+/// How often the daemon looks whether something is due by time alone.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Transitions that may wait for the event loop.
+const TRANSITIONS_WAITING: usize = 1024;
+
+/// Runs the agent until SIGTERM or SIGINT. The data path goes on after it.
+///
+/// # Errors
+///
+/// When it can't start: another agent, a bad configuration, a kernel that refuses.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?
+        .block_on(async { Daemon::start(options).await?.serve().await })
+}
+
+/// Removes everything that an agent left: links, program, maps.
+///
+/// # Errors
+///
+/// When an agent runs, or the pins can't be removed.
+pub fn unload(options: &Options) -> anyhow::Result<()> {
+    let _lock = if options.pin_dir.exists() {
+        Some(Lock::acquire(&[&options.pin_dir])?)
+    } else {
+        None
+    };
+    for line in dataplane::unload(&options.pin_dir)? {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+struct Daemon {
+    options: Options,
+    _lock: Lock,
+    /// What the file says.
+    file: Config,
+    /// Changes at run time.
+    changes: Vec<Change>,
+    /// What the file and the changes say together.
+    merged: Merged,
+    intents: BTreeMap<(String, SocketAddr), Intent>,
+    engine: Engine,
+    checker: Checker,
+    transitions: mpsc::Receiver<HealthEvent>,
+    netlink: netlink::Handle,
+    tables: watch::Receiver<Arc<netlink::Tables>>,
+    tracker: InterfaceTracker,
+    view: InterfaceView,
+    next_hops: NextHops,
+    commands: mpsc::Receiver<Command>,
+    started: Instant,
+    revision: u64,
+    last_reload_error: Option<String>,
+}
+
+/// CLOCK_MONOTONIC in seconds: the clock of the maps.
+fn now_s() -> u32 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    now.map_or(0, |now| u32::try_from(now.tv_sec()).unwrap_or(u32::MAX))
+}
+
+impl Daemon {
+    async fn start(options: Options) -> anyhow::Result<Self> {
+        let loaded = Config::load(&options.config)?;
+        if !loaded.warnings.is_empty() {
+            tracing::warn!("{}", loaded.warnings);
+        }
+        std::fs::create_dir_all(&options.state_dir)
+            .with_context(|| format!("create {}", options.state_dir.display()))?;
+        dataplane::prepare_pin_dir(&options.pin_dir)?;
+        let lock = Lock::acquire(&[&options.state_dir, &options.pin_dir])?;
+        let file = loaded.config;
+        let changes = state::changes(&options.state_dir)?;
+        let merged = overrides::apply(&file, &changes);
+        let key = state::hash_key(&file, &options.state_dir)?;
+
+        let (netlink, mut tables) = netlink::spawn()?;
+        tables
+            .changed()
+            .await
+            .context("read links, routes and neighbours")?;
+        let mut tracker = InterfaceTracker::new(&file.dataplane.interfaces);
+        let view = tracker.view(&tables.borrow_and_update());
+        if let Some(name) = view.missing.first() {
+            anyhow::bail!(
+                "interface {name} does not exist: see `ip link`, and set dataplane.interfaces in {}",
+                options.config.display()
+            );
+        }
+        let spec = spec(&merged.config, &view, key);
+        let (dataplane, adopted) = Dataplane::open(&options.pin_dir, &spec)?;
+        tracing::info!(?adopted, "the data path runs");
+        let engine = Engine::adopt(dataplane, key);
+        let (sender, transitions) = mpsc::channel(TRANSITIONS_WAITING);
+        let commands = api::serve(&options.socket)?;
+        let mut daemon = Self {
+            options,
+            _lock: lock,
+            file,
+            changes,
+            intents: BTreeMap::new(),
+            merged,
+            engine,
+            checker: Checker::new(sender),
+            transitions,
+            netlink,
+            tables,
+            tracker,
+            view,
+            next_hops: HashMap::new(),
+            commands,
+            started: Instant::now(),
+            revision: 0,
+            last_reload_error: None,
+        };
+        daemon.intents = daemon.intents_of(&daemon.merged);
+        daemon.look_around().await?;
+        daemon.apply()?;
+        Ok(daemon)
+    }
+
+    async fn serve(mut self) -> anyhow::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        tracing::info!("ready");
+        loop {
+            let outcome = tokio::select! {
+                biased;
+                Some(event) = self.transitions.recv() => self.on_transition(&event),
+                Ok(()) = self.tables.changed() => self.look_around().await,
+                Some(command) = self.commands.recv() => { self.on_command(command); Ok(()) }
+                _ = hangup.recv() => { let _ = self.reload(Caller { uid: None }); Ok(()) }
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = tick.tick() => self.on_tick(),
+            };
+            if let Err(error) = outcome {
+                tracing::error!(error = format!("{error:#}"), "bringing the maps in line");
+            }
+        }
+        tracing::info!("stopping; the data path goes on");
+        let _ = std::fs::remove_file(&self.options.socket);
+        Ok(())
+    }
+
+    /// Brings everything in line with the configuration.
+    fn apply(&mut self) -> anyhow::Result<()> {
+        let spec = spec(&self.merged.config, &self.view, self.engine.key());
+        let targets = self.targets();
+        self.checker.set_targets(&targets);
+        let known = Known {
+            next_hops: &self.next_hops,
+            checker: &self.checker,
+            intents: &self.intents,
+        };
+        self.engine
+            .apply(&self.merged.config, &spec, &known, now_s())?;
+        self.revision += 1;
+        Ok(())
+    }
+
+    /// What is to be probed; a backend that stands in the maps already keeps what was known of it.
+    fn targets(&self) -> HashMap<Target, Option<Verdict>> {
+        let mut targets = HashMap::new();
+        for pool in self.merged.config.pools.values() {
+            let Some(check) = &pool.check else { continue };
+            for backend in &pool.backends {
+                let known =
+                    self.engine
+                        .backend(&pool.name, backend.endpoint())
+                        .map(|(_, entry)| {
+                            if entry.flags & backend_flag::DOWN == 0 {
+                                Verdict::Up
+                            } else {
+                                Verdict::Down
+                            }
+                        });
+                targets.insert(Target::new(backend.endpoint(), check), known);
+            }
+        }
+        targets
+    }
+
+    fn update_pool(&mut self, name: &str) -> anyhow::Result<()> {
+        let known = Known {
+            next_hops: &self.next_hops,
+            checker: &self.checker,
+            intents: &self.intents,
+        };
+        self.engine
+            .update_pool(&self.merged.config, name, &known, now_s())?;
+        self.engine.pool_changed(&self.merged.config, name)?;
+        Ok(())
+    }
+
+    fn on_transition(&mut self, event: &HealthEvent) -> anyhow::Result<()> {
+        let affected: Vec<String> = self
+            .merged
+            .config
+            .pools
+            .values()
+            .filter(|pool| {
+                pool.check.as_ref().is_some_and(|check| {
+                    let mut backends = pool.backends.iter();
+                    backends.any(|backend| Target::new(backend.endpoint(), check) == event.target)
+                })
+            })
+            .map(|pool| pool.name.clone())
+            .collect();
+        affected.iter().try_for_each(|name| self.update_pool(name))
+    }
+
+    /// Takes in what netlink says: interfaces, next hops, routes of replies.
+    async fn look_around(&mut self) -> anyhow::Result<()> {
+        let tables = self.tables.borrow_and_update().clone();
+        let view = self.tracker.view(&tables);
+        let before: BTreeSet<u32> = self.view.indexes();
+        let allowed = view.indexes();
+        let egress: BTreeMap<u32, u16> = view
+            .present
+            .iter()
+            .map(|interface| interface.ifindex)
+            .zip(1u16..)
+            .collect();
+        for (interface, index) in view.present.iter().zip(1u32..) {
+            if let Some(mac) = interface.mac {
+                let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
+                let maps = self.engine.dataplane.maps_mut();
+                maps.egress
+                    .set(index, interface.ifindex, mac, mtu)
+                    .with_context(|| format!("let packets leave by {}", interface.name))?;
+            }
+        }
+        for interface in &view.present {
+            if !before.contains(&interface.ifindex) {
+                tracing::info!(interface = interface.name, "the interface is there");
+                self.engine
+                    .dataplane
+                    .refresh_interface(&interface.configured, interface.ifindex)?;
+            }
+        }
+        self.view = view;
+        self.set_client_routes(&tables, &allowed, &egress)?;
+        let mut wanted = netlink::wanted_gateways(&tables, &allowed);
+        for address in world::addresses(&self.merged.config) {
+            wanted.append(&mut netlink::wanted(&tables, address, &allowed));
+        }
+        self.netlink.want(wanted);
+        let next_hops = world::resolve_all(&self.merged.config, &tables, &allowed, &egress);
+        if next_hops == self.next_hops {
+            return Ok(());
+        }
+        let changed: BTreeSet<_> = next_hops
+            .iter()
+            .filter(|(address, hop)| self.next_hops.get(*address) != Some(*hop))
+            .map(|(&address, _)| address)
+            .collect();
+        self.next_hops = next_hops;
+        let affected: Vec<String> = self
+            .merged
+            .config
+            .pools
+            .values()
+            .filter(|pool| {
+                pool.backends
+                    .iter()
+                    .any(|backend| changed.contains(&backend.address))
+            })
+            .map(|pool| pool.name.clone())
+            .filter(|name| self.engine.pools.contains_key(name))
+            .collect();
+        affected.iter().try_for_each(|name| self.update_pool(name))
+    }
+
+    fn set_client_routes(
+        &mut self,
+        tables: &netlink::Tables,
+        allowed: &BTreeSet<u32>,
+        egress: &BTreeMap<u32, u16>,
+    ) -> anyhow::Result<()> {
+        let routes = netlink::client_routes(tables, allowed, MAX_ROUTES as usize);
+        let (mut v4, mut v6) = (BTreeMap::new(), BTreeMap::new());
+        for (prefix, prefix_len, next_hop) in routes.entries {
+            let hop =
+                next_hop.and_then(|hop| Some(NextHop::new(hop.mac, *egress.get(&hop.ifindex)?)));
+            let hop = hop.unwrap_or(NextHop::NONE);
+            let length = u32::from(prefix_len);
+            match prefix {
+                std::net::IpAddr::V4(prefix) => v4.insert(
+                    RouteKey {
+                        prefix_bits: length,
+                        address: prefix.octets(),
+                    },
+                    hop,
+                ),
+                std::net::IpAddr::V6(prefix) => v6.insert(
+                    RouteKey {
+                        prefix_bits: length,
+                        address: prefix.octets(),
+                    },
+                    hop,
+                ),
+            };
+        }
+        for address in tables.addresses() {
+            match address.address {
+                std::net::IpAddr::V4(own) => {
+                    v4.insert(
+                        RouteKey {
+                            prefix_bits: 32,
+                            address: own.octets(),
+                        },
+                        NextHop::LOCAL,
+                    );
+                }
+                std::net::IpAddr::V6(own) => {
+                    v6.insert(
+                        RouteKey {
+                            prefix_bits: 128,
+                            address: own.octets(),
+                        },
+                        NextHop::LOCAL,
+                    );
+                }
+            }
+        }
+        let maps = self.engine.dataplane.maps_mut();
+        maps.routes4
+            .apply(&v4)
+            .context("set the IPv4 routes of replies")?;
+        maps.routes6
+            .apply(&v6)
+            .context("set the IPv6 routes of replies")?;
+        Ok(())
+    }
+
+    fn on_tick(&mut self) -> anyhow::Result<()> {
+        let now_s = now_s();
+        let due: Vec<String> = self
+            .engine
+            .pools
+            .iter()
+            .filter(|(_, pool)| pool.wake_s.is_some_and(|wake_s| wake_s <= now_s))
+            .map(|(name, _)| name.clone())
+            .collect();
+        due.iter().try_for_each(|name| self.update_pool(name))?;
+        self.engine
+            .reclaim()
+            .context("give back the numbers of removed backends")
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Services(reply) => drop(reply.send(self.service_list())),
+            Command::Backends(reply) => drop(reply.send(self.backend_list())),
+            Command::Health(service, reply) => {
+                drop(reply.send(self.health_list(service.as_deref())));
+            }
+            Command::Change(change, caller, reply) => {
+                drop(reply.send(self.change(change, caller)));
+            }
+            Command::Reload(caller, reply) => drop(reply.send(self.reload(caller))),
+        }
+    }
+
+    fn change(&mut self, change: Change, caller: Caller) -> Result<Changed, String> {
+        tracing::info!(uid = caller.uid, ?change, "a change is asked for");
+        let mut changes = self.changes.clone();
+        let changed = overrides::record(&mut changes, change, &self.file)?;
+        state::keep_changes(&self.options.state_dir, &changes)
+            .map_err(|error| format!("{error:#}"))?;
+        self.changes = changes;
+        self.take_over(self.file.clone())
+            .map_err(|error| format!("{error:#}"))?;
+        Ok(changed)
+    }
+
+    fn reload(&mut self, caller: Caller) -> Result<Changed, String> {
+        tracing::info!(
+            uid = caller.uid,
+            "reloading {}",
+            self.options.config.display()
+        );
+        let outcome = Config::load(&self.options.config)
+            .map_err(|error| error.to_string())
+            .and_then(|loaded| {
+                if loaded.config.dataplane.interfaces != self.file.dataplane.interfaces {
+                    return Err(
+                        "dataplane.interfaces differs: restart the agent to use other \
+                                interfaces; packets flow on meanwhile"
+                            .to_owned(),
+                    );
+                }
+                let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+                self.take_over(loaded.config)
+                    .map_err(|error| format!("{error:#}"))?;
+                Ok(Changed {
+                    done: vec![format!("{} is in force", self.options.config.display())],
+                    warnings,
+                })
+            });
+        if let Err(error) = &outcome {
+            tracing::error!("{error}");
+        }
+        self.last_reload_error = outcome.as_ref().err().cloned();
+        outcome
+    }
+
+    /// Makes a configuration, with the changes on top, the one in force.
+    fn take_over(&mut self, file: Config) -> anyhow::Result<()> {
+        let merged = overrides::apply(&file, &self.changes);
+        for (_, sentence) in &merged.stale {
+            tracing::warn!("{sentence}");
+        }
+        self.intents = self.intents_of(&merged);
+        self.file = file;
+        self.merged = merged;
+        let tables = self.tables.borrow().clone();
+        let allowed = self.view.indexes();
+        let egress: BTreeMap<u32, u16> = self
+            .view
+            .present
+            .iter()
+            .map(|interface| interface.ifindex)
+            .zip(1u16..)
+            .collect();
+        self.next_hops = world::resolve_all(&self.merged.config, &tables, &allowed, &egress);
+        let mut wanted = netlink::wanted_gateways(&tables, &allowed);
+        for address in world::addresses(&self.merged.config) {
+            wanted.append(&mut netlink::wanted(&tables, address, &allowed));
+        }
+        self.netlink.want(wanted);
+        self.apply()
+    }
+
+    /// What commands ask of backends. A drain that is running keeps its deadline.
+    fn intents_of(&self, merged: &Merged) -> BTreeMap<(String, SocketAddr), Intent> {
+        let intent = |key: &(String, SocketAddr), admin: &Admin| match admin {
+            Admin::Disabled => Intent::Disabled,
+            Admin::Draining { timeout } => {
+                let running = self.engine.backend(&key.0, key.1).and_then(|(_, entry)| {
+                    (entry.drain_deadline_s != 0).then_some(entry.drain_deadline_s)
+                });
+                let fresh = timeout.map(|timeout| {
+                    now_s().saturating_add(u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX))
+                });
+                Intent::Drain {
+                    deadline_s: timeout.and(running).or(fresh),
+                }
+            }
+        };
+        merged
+            .admin
+            .iter()
+            .map(|(key, admin)| (key.clone(), intent(key, admin)))
+            .collect()
+    }
+}
+
+fn spec(config: &Config, view: &InterfaceView, key: [u8; 16]) -> Spec {
+    let [low, high] = [0, 8].map(|from: usize| {
+        let mut part = [0; 8];
+        part.copy_from_slice(&key[from..from + 8]);
+        u64::from_le_bytes(part)
+    });
+    Spec {
+        interfaces: view
+            .present
+            .iter()
+            .map(|interface| Interface {
+                name: interface.configured.clone(),
+                ifindex: interface.ifindex,
+            })
+            .collect(),
+        mode: config.dataplane.mode,
+        features: goal::features(config),
+        hash_key: [low, high],
+        sizes: engine::sizes(config, None),
+    }
+}

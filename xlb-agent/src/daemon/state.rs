@@ -1,0 +1,85 @@
+//! What outlives the agent: the hash key and the changes made at run time.
+
+use std::{fs, io, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+
+use anyhow::Context;
+use xlb_control::{
+    api::Change,
+    config::{Config, HashKey},
+};
+
+/// The hash key: the configuration's, or the one that was generated here once.
+///
+/// # Errors
+///
+/// When the state directory can't be read or written, or what stands there is no key.
+pub(super) fn hash_key(config: &Config, state_dir: &Path) -> anyhow::Result<[u8; 16]> {
+    if let Some(HashKey(key)) = config.dataplane.hash_key {
+        return Ok(key);
+    }
+    let path = state_dir.join("hash-key");
+    match fs::read(&path) {
+        Ok(bytes) => bytes.try_into().map_err(|bytes: Vec<u8>| {
+            anyhow::anyhow!(
+                "{} has {} bytes instead of 16: set dataplane.hash_key, or remove the file, which \
+                 moves every connection",
+                path.display(),
+                bytes.len()
+            )
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key: [u8; 16] = rand::random();
+            write(&path, &key)?;
+            Ok(key)
+        }
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
+}
+
+/// The changes made at run time.
+///
+/// # Errors
+///
+/// When they can't be read.
+pub(super) fn changes(state_dir: &Path) -> anyhow::Result<Vec<Change>> {
+    let path = state_dir.join("changes.json");
+    match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+            format!(
+                "{} is damaged: move it away to start without",
+                path.display()
+            )
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
+}
+
+/// Keeps the changes made at run time.
+///
+/// # Errors
+///
+/// When they can't be written; the old ones stay.
+pub(super) fn keep_changes(state_dir: &Path, changes: &[Change]) -> anyhow::Result<()> {
+    write(
+        &state_dir.join("changes.json"),
+        &serde_json::to_vec_pretty(changes)?,
+    )
+}
+
+/// Replaces a file as a whole.
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let aside = path.with_extension("new");
+    let replace = || {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&aside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&aside, path)
+    };
+    replace().with_context(|| format!("write {}", path.display()))
+}

@@ -1,0 +1,86 @@
+//! What the daemon knows of the world: next hops, health, and what the operator asked for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use xlb_common::next_hop::NextHop;
+use xlb_control::{
+    config::{Config, Pool},
+    health::{Checker, State, Target},
+};
+
+use crate::{engine::goal::World, netlink, plan::Intent};
+
+/// Next hops by backend address, as they were last resolved.
+pub(super) type NextHops = HashMap<IpAddr, (NextHop, Option<IpAddr>)>;
+
+/// A view of the daemon's knowledge.
+pub(super) struct Known<'a> {
+    /// Next hops.
+    pub(super) next_hops: &'a NextHops,
+    /// Health checks.
+    pub(super) checker: &'a Checker,
+    /// What commands ask of backends.
+    pub(super) intents: &'a BTreeMap<(String, SocketAddr), Intent>,
+}
+
+impl World for Known<'_> {
+    fn intent(&self, pool: &str, endpoint: SocketAddr) -> Intent {
+        self.intents
+            .get(&(pool.to_owned(), endpoint))
+            .copied()
+            .unwrap_or(Intent::Serve)
+    }
+
+    fn is_well(&self, pool: &Pool, endpoint: SocketAddr) -> bool {
+        let Some(check) = &pool.check else {
+            return true;
+        };
+        match self.checker.state(&Target::new(endpoint, check)) {
+            Some(State::Down) => false,
+            Some(State::Up | State::Unknown) | None => true,
+        }
+    }
+
+    fn next_hop(&self, address: IpAddr) -> (NextHop, Option<IpAddr>) {
+        self.next_hops
+            .get(&address)
+            .copied()
+            .unwrap_or((NextHop::NONE, None))
+    }
+}
+
+/// Resolves the next hop of every backend; `egress` gives an interface's index in `EGRESS`.
+#[must_use]
+pub(super) fn resolve_all(
+    config: &Config,
+    tables: &Arc<netlink::Tables>,
+    allowed: &BTreeSet<u32>,
+    egress: &BTreeMap<u32, u16>,
+) -> NextHops {
+    addresses(config)
+        .into_iter()
+        .map(|address| {
+            let hop = netlink::resolve(tables, address, allowed).ok();
+            let known = hop.and_then(|hop| {
+                let index = *egress.get(&hop.ifindex)?;
+                Some((NextHop::new(hop.mac, index), hop.prefsrc))
+            });
+            (address, known.unwrap_or((NextHop::NONE, None)))
+        })
+        .collect()
+}
+
+/// Addresses of all backends, each once.
+#[must_use]
+pub(super) fn addresses(config: &Config) -> BTreeSet<IpAddr> {
+    config
+        .pools
+        .values()
+        .flat_map(|pool| &pool.backends)
+        .map(|backend| backend.address)
+        .collect()
+}

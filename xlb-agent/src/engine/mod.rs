@@ -1,0 +1,292 @@
+//! Keeps the maps in line with the goal: the thin layer that carries out plans, and the mirror of
+//! what stands in the maps, which is read from them at start.
+
+pub mod allocate;
+pub mod goal;
+mod pools;
+mod services;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use xlb_common::{
+    endpoint::{Endpoint4, Endpoint6},
+    maps::{AttachmentCounters, Backend, Service, backend_flag},
+    slot::SlotWord,
+};
+use xlb_control::{api::Counters, config::Config};
+
+use crate::{
+    dataplane::{Dataplane, DataplaneError, Maps, Sizes, Spec},
+    endpoint,
+    engine::goal::World,
+    plan::NumbersUsedUp,
+};
+
+/// Identity of a service: VIP, port, protocol number.
+pub type ServiceKey = (IpAddr, u16, u8);
+
+/// What can go wrong while the maps are brought in line.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The kernel refused something.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+    /// Every number of a backend is taken.
+    #[error(transparent)]
+    Numbers(#[from] NumbersUsedUp),
+    /// A map has no room, though it was sized for the configuration.
+    #[error("no room for {0}: restart the agent, which makes larger maps")]
+    Full(&'static str),
+}
+
+/// A pool as it stands in the maps.
+#[derive(Clone, Debug)]
+pub struct PoolState {
+    /// Its number.
+    pub number: u32,
+    /// First slot in the arena.
+    pub ring_offset: u32,
+    /// Slots.
+    pub ring_slots: u32,
+    /// Its backends by number.
+    pub backends: BTreeMap<u16, Backend>,
+    /// Backends that get new connections because they are well.
+    pub accepting: u32,
+    /// Whether no backend is well.
+    pub all_down: bool,
+    /// Whether the program reads the pool's slot words.
+    pub moving: bool,
+    /// When the first of the slots that move now was marked, in seconds of CLOCK_MONOTONIC.
+    pub moving_since_s: u32,
+    /// When it has to be planned again though nothing happens, in seconds of CLOCK_MONOTONIC.
+    pub wake_s: Option<u32>,
+}
+
+/// The maps, and their mirror.
+#[derive(Debug)]
+pub struct Engine {
+    /// The kernel's part.
+    pub dataplane: Dataplane,
+    key: [u8; 16],
+    /// Pools by name.
+    pub pools: BTreeMap<String, PoolState>,
+    /// Services by identity, with their numbers.
+    pub services: BTreeMap<ServiceKey, (u32, Service)>,
+}
+
+impl Engine {
+    /// Takes over what stands in the maps; empty maps are a host without a past.
+    #[must_use]
+    pub fn adopt(dataplane: Dataplane, key: [u8; 16]) -> Self {
+        let mut engine = Self {
+            dataplane,
+            key,
+            pools: BTreeMap::new(),
+            services: BTreeMap::new(),
+        };
+        engine.adopt_pools();
+        let maps = engine.dataplane.maps();
+        engine.services = (0u32..)
+            .zip(maps.services.iter())
+            .filter(|(_, service)| service.family != 0)
+            .map(|(number, service)| (key_of(&service), (number, service)))
+            .collect();
+        engine
+    }
+
+    /// Brings the maps in line with a whole configuration.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses something, or a map is full.
+    pub fn apply(
+        &mut self,
+        config: &Config,
+        spec: &Spec,
+        world: &impl World,
+        now_s: u32,
+    ) -> Result<(), EngineError> {
+        self.resize(config, spec)?;
+        for pool in config.pools.values() {
+            self.ensure_pool(&pool.name, pool.ring_slots)?;
+            self.update_pool(config, &pool.name, world, now_s)?;
+        }
+        self.apply_services(config)?;
+        self.drop_pools(config);
+        self.refresh_states(config);
+        Ok(())
+    }
+
+    /// Makes maps large enough, and loads the program that the configuration wants.
+    fn resize(&mut self, config: &Config, spec: &Spec) -> Result<(), EngineError> {
+        let mut spec = spec.clone();
+        spec.sizes = sizes(config, Some(self));
+        let services = self.services.clone();
+        let pools = self.pools.clone();
+        self.dataplane.reload(&spec, |maps| {
+            services::sync_tables(maps, &services, &pools)
+                .map_err(|error| DataplaneError::Spec(error.to_string()))
+        })?;
+        Ok(())
+    }
+
+    /// Traffic of a backend under one service.
+    #[must_use]
+    pub fn counters(&self, service: &Service, backend: &Backend) -> Counters {
+        let index = service.counter_base + u32::from(backend.position);
+        let read = self
+            .dataplane
+            .maps()
+            .counters
+            .read(index)
+            .unwrap_or_default();
+        let AttachmentCounters {
+            packets,
+            bytes,
+            connections,
+            reply_packets,
+            reply_bytes,
+            ..
+        } = read;
+        Counters {
+            packets,
+            bytes,
+            connections,
+            reply_packets,
+            reply_bytes,
+        }
+    }
+
+    /// Words of a pool's slots.
+    #[must_use]
+    pub fn words(&self, pool: &PoolState) -> Vec<SlotWord> {
+        let slots = &self.dataplane.maps().slots;
+        (pool.ring_offset..pool.ring_offset + pool.ring_slots)
+            .map(|index| SlotWord(slots.load(index as usize).unwrap_or(0)))
+            .collect()
+    }
+
+    /// The pool's backend with an address and port.
+    #[must_use]
+    pub fn backend(&self, pool: &str, endpoint: SocketAddr) -> Option<(u16, Backend)> {
+        let pool = self.pools.get(pool)?;
+        pool.backends
+            .iter()
+            .find(|(_, entry)| endpoint::of(entry) == endpoint)
+            .map(|(&number, &entry)| (number, entry))
+    }
+
+    /// The key of rings.
+    #[must_use]
+    pub const fn key(&self) -> [u8; 16] {
+        self.key
+    }
+
+    fn maps(&mut self) -> &mut Maps {
+        self.dataplane.maps_mut()
+    }
+}
+
+/// Identity of a service by its entry.
+#[must_use]
+pub fn key_of(service: &Service) -> ServiceKey {
+    (
+        endpoint::address(service.vip, service.family),
+        u16::from_be(service.port_be),
+        service.protocol,
+    )
+}
+
+/// Whether a backend gets new connections.
+#[must_use]
+pub const fn accepts(entry: &Backend) -> bool {
+    const ALL: u16 =
+        backend_flag::USED | backend_flag::DRAIN | backend_flag::DOWN | backend_flag::DEAD;
+    entry.flags & ALL == backend_flag::USED && entry.weight > 0
+}
+
+/// Room that is left for changes, as a factor.
+const HEADROOM: u32 = 2;
+
+/// Sizes that a configuration needs, with headroom; `engine` adds what still drains.
+#[must_use]
+pub fn sizes(config: &Config, engine: Option<&Engine>) -> Sizes {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let live = engine.map_or(0, |engine| {
+        count(
+            engine
+                .pools
+                .values()
+                .map(|pool| pool.backends.len())
+                .sum::<usize>(),
+        )
+    });
+    let backends: u32 = count(config.pools.values().map(|pool| pool.backends.len()).sum());
+    let slots: u32 = config.pools.values().map(|pool| pool.ring_slots).sum();
+    let by_pool = goal::services_by_pool(config);
+    let attachments: u32 = config
+        .pools
+        .values()
+        .map(|pool| {
+            let services = by_pool.get(pool.name.as_str()).map_or(0, Vec::len);
+            services::counter_capacity(count(pool.backends.len())) * count(services)
+        })
+        .sum();
+    let vips = config.services.values();
+    let table = |n: u32| {
+        (n * 4)
+            .next_power_of_two()
+            .max(xlb_common::limits::ENDPOINT_TABLE_MIN)
+    };
+    let v4 = count(vips.clone().filter(|service| service.vip.is_ipv4()).count());
+    let v6 = count(vips.filter(|service| service.vip.is_ipv6()).count());
+    let replies = table(backends.max(live));
+    // The room that exists counts as needed while pools and counters may move within it.
+    Sizes {
+        vips4: table(v4 * 2),
+        vips6: table(v6 * 2),
+        replies4: replies,
+        replies6: replies,
+        services: (count(config.services.len()) + 1) * HEADROOM + 8,
+        backends: ((backends.max(live) + 1) * HEADROOM + 8)
+            .min(xlb_common::limits::MAX_BACKENDS + 1),
+        pools: (count(config.pools.len()) + 1) * HEADROOM + 8,
+        arena_blocks: (slots * HEADROOM)
+            .div_ceil(xlb_common::limits::BLOCK_ENTRIES as u32)
+            .max(16),
+        pending: config.dataplane.max_pending,
+        flows: config.dataplane.max_flows,
+        counters: attachments * HEADROOM + 64,
+    }
+}
+
+/// Keys of the endpoint tables, of either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AnyEndpoint {
+    V4(Endpoint4),
+    V6(Endpoint6),
+}
+
+impl AnyEndpoint {
+    fn new(address: IpAddr, port: u16, protocol: u8) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::V4(Endpoint4::new(
+                u32::from_ne_bytes(address.octets()),
+                port.to_be(),
+                protocol,
+            )),
+            IpAddr::V6(address) => {
+                let bytes = address.octets();
+                let word = |from: usize| {
+                    let mut part = [0; 8];
+                    part.copy_from_slice(&bytes[from..from + 8]);
+                    u64::from_ne_bytes(part)
+                };
+                Self::V6(Endpoint6::new([word(0), word(8)], port.to_be(), protocol))
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Pools: their place in the arena, their backends, their slots.
+
+use std::mem::offset_of;
+
+use xlb_common::{
+    limits::{BLOCK_ENTRIES, NAME_BYTES},
+    maps::{Backend, Pool, backend_cause, backend_flag},
+    slot::SlotWord,
+};
+use xlb_control::config::Config;
+
+use super::{
+    Engine, EngineError, PoolState, allocate,
+    goal::{self, World},
+};
+use crate::plan::{self, Op, PoolActual};
+
+impl Engine {
+    /// Reads pools and backends out of the maps, and repairs what a crash left half done: the ring
+    /// is a copy of `stable`, and nothing settles.
+    pub(super) fn adopt_pools(&mut self) {
+        let maps = self.dataplane.maps_mut();
+        let records: Vec<(u32, Pool)> = (0u32..)
+            .zip(maps.pools.iter())
+            .filter(|(_, pool)| pool.name[0] != 0)
+            .collect();
+        let backends: Vec<(u16, Backend)> = (0u16..=u16::MAX)
+            .zip(maps.backends.iter())
+            .filter(|(_, entry)| entry.flags & backend_flag::USED != 0)
+            .collect();
+        for (number, record) in records {
+            let end = record
+                .name
+                .iter()
+                .position(|&byte| byte == 0)
+                .unwrap_or(NAME_BYTES);
+            let name = String::from_utf8_lossy(&record.name[..end]).into_owned();
+            let mut moving = false;
+            for index in record.ring_offset..record.ring_offset + record.ring_slots {
+                let index = index as usize;
+                let word = SlotWord(maps.slots.load(index).unwrap_or(0)).with_settling(false);
+                let _ = maps.slots.store(index, word.0);
+                let _ = maps.ring.store(index, word.stable());
+                moving |= word.is_marked();
+            }
+            let state = PoolState {
+                number,
+                ring_offset: record.ring_offset,
+                ring_slots: record.ring_slots,
+                backends: backends
+                    .iter()
+                    .filter(|(_, entry)| entry.pool == number)
+                    .copied()
+                    .collect(),
+                accepting: 0,
+                all_down: false,
+                moving,
+                moving_since_s: record.moving_since_s,
+                wake_s: None,
+            };
+            self.pools.insert(name, state);
+        }
+    }
+
+    /// Gives a pool a number and a place in the arena. A pool whose ring has another size now gets
+    /// a new place, which moves its connections.
+    pub(super) fn ensure_pool(&mut self, name: &str, ring_slots: u32) -> Result<(), EngineError> {
+        if self
+            .pools
+            .get(name)
+            .is_some_and(|pool| pool.ring_slots == ring_slots)
+        {
+            return Ok(());
+        }
+        if let Some(old) = self.pools.remove(name) {
+            self.forget_pool(&old);
+        }
+        let mut taken: Vec<u32> = self.pools.values().map(|pool| pool.number).collect();
+        taken.sort_unstable();
+        let last = self.dataplane.spec().sizes.pools - 1;
+        let number = allocate::number(taken.into_iter(), last).ok_or(EngineError::Full("pools"))?;
+        let ranges = self
+            .pools
+            .values()
+            .map(|pool| pool.ring_offset..pool.ring_offset + pool.ring_slots)
+            .collect();
+        let end = self.dataplane.spec().sizes.arena_blocks * BLOCK_ENTRIES as u32;
+        let ring_offset =
+            allocate::range(ranges, ring_slots, end).ok_or(EngineError::Full("rings"))?;
+        let maps = self.maps();
+        for index in ring_offset..ring_offset + ring_slots {
+            let _ = maps.slots.store(index as usize, 0);
+            let _ = maps.ring.store(index as usize, 0);
+        }
+        let mut bytes = [0; NAME_BYTES];
+        for (to, from) in bytes.iter_mut().zip(name.bytes().take(NAME_BYTES - 1)) {
+            *to = from;
+        }
+        let _ = maps.pools.write(
+            number,
+            Pool {
+                name: bytes,
+                ring_offset,
+                ring_slots,
+                moving_since_s: 0,
+                reserved: [0; 13],
+            },
+        );
+        self.pools.insert(
+            name.to_owned(),
+            PoolState {
+                number,
+                ring_offset,
+                ring_slots,
+                backends: std::collections::BTreeMap::new(),
+                accepting: 0,
+                all_down: false,
+                moving: false,
+                moving_since_s: 0,
+                wake_s: None,
+            },
+        );
+        Ok(())
+    }
+
+    /// Plans a pool and carries the plan out.
+    ///
+    /// # Errors
+    ///
+    /// When the numbers of backends are used up.
+    pub fn update_pool(
+        &mut self,
+        config: &Config,
+        name: &str,
+        world: &impl World,
+        now_s: u32,
+    ) -> Result<(), EngineError> {
+        let (Some(pool), Some(state)) = (config.pools.get(name), self.pools.get(name)) else {
+            return Ok(());
+        };
+        let goal = goal::of_pool(state.number, config, pool, world);
+        let backends: Vec<(u16, Backend)> = state
+            .backends
+            .iter()
+            .map(|(&number, &entry)| (number, entry))
+            .collect();
+        let words = self.words(state);
+        let mut taken: std::collections::BTreeSet<u32> = self
+            .pools
+            .values()
+            .flat_map(|pool| pool.backends.keys().map(|&number| u32::from(number)))
+            .collect();
+        let last = self.dataplane.spec().sizes.backends - 1;
+        let plan = plan::plan_pool(
+            PoolActual {
+                backends: &backends,
+                words: &words,
+            },
+            &goal,
+            self.key,
+            now_s,
+            || {
+                let number = allocate::number(taken.iter().copied(), last)?;
+                taken.insert(number);
+                u16::try_from(number).ok()
+            },
+        )?;
+        for op in &plan.ops {
+            self.carry_out(name, *op, now_s);
+        }
+        if let Some(state) = self.pools.get_mut(name) {
+            state.accepting = plan.accepting;
+            state.all_down = plan.all_down;
+            state.wake_s = plan.wake_s;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, name: &str, op: Op, now_s: u32) {
+        let Some(state) = self.pools.get_mut(name) else {
+            return;
+        };
+        let maps = self.dataplane.maps_mut();
+        let index = |slot: u32| (state.ring_offset + slot) as usize;
+        match op {
+            Op::WriteBackend { number, entry } => {
+                let _ = maps.backends.write(u32::from(number), entry);
+                state.backends.insert(number, entry);
+            }
+            Op::UpdateBackend { number, entry } => {
+                let at = u32::from(number);
+                let _ = maps
+                    .backends
+                    .store_u64(at, offset_of!(Backend, next_hop), entry.next_hop);
+                let _ = maps
+                    .backends
+                    .store_u16(at, offset_of!(Backend, flags), entry.flags);
+                // What is left is the agent's own, or changes only where no packet is sent.
+                let _ = maps.backends.write(at, entry);
+                state.backends.insert(number, entry);
+            }
+            Op::Moving { pool: _ } => {
+                if !state.moving {
+                    state.moving = true;
+                    state.moving_since_s = now_s.max(1);
+                    let _ = maps.pools.store_u32(
+                        state.number,
+                        offset_of!(Pool, moving_since_s),
+                        state.moving_since_s,
+                    );
+                }
+                let number = state.number;
+                self.set_states(number);
+            }
+            Op::Mark { slot, word } => {
+                let _ = maps.last_miss.store(index(slot), now_s);
+                let _ = maps.slots.store(index(slot), word.0);
+            }
+            Op::Settle { slot, word } => {
+                let _ = maps.slots.store(index(slot), word.0);
+                let _ = maps.ring.store(index(slot), word.stable());
+            }
+        }
+    }
+
+    /// Forgets pools that are no longer configured; their services are gone by now.
+    pub(super) fn drop_pools(&mut self, config: &Config) {
+        let gone: Vec<String> = self
+            .pools
+            .keys()
+            .filter(|name| !config.pools.contains_key(*name))
+            .cloned()
+            .collect();
+        for name in gone {
+            if let Some(pool) = self.pools.remove(&name) {
+                self.forget_pool(&pool);
+            }
+        }
+    }
+
+    fn forget_pool(&mut self, pool: &PoolState) {
+        let maps = self.dataplane.maps_mut();
+        for &number in pool.backends.keys() {
+            let _ = maps
+                .backends
+                .store_u16(u32::from(number), offset_of!(Backend, flags), 0);
+        }
+        let _ = maps.pools.write(
+            pool.number,
+            Pool {
+                name: [0; NAME_BYTES],
+                ring_offset: 0,
+                ring_slots: 0,
+                moving_since_s: 0,
+                reserved: [0; 13],
+            },
+        );
+    }
+
+    /// Gives back the numbers of removed backends that no slot and no record names any more.
+    ///
+    /// # Errors
+    ///
+    /// When the tables of flows can't be read.
+    pub fn reclaim(&mut self) -> std::io::Result<()> {
+        let removed: Vec<(String, u16)> = self
+            .pools
+            .iter()
+            .flat_map(|(name, pool)| {
+                pool.backends
+                    .iter()
+                    .filter(|(_, entry)| entry.cause & backend_cause::REMOVED != 0)
+                    .map(|(&number, _)| (name.clone(), number))
+            })
+            .collect();
+        if removed.is_empty() {
+            return Ok(());
+        }
+        crate::dataplane::rcu_grace_period();
+        let mut named: std::collections::BTreeSet<u16> = std::collections::BTreeSet::new();
+        let maps = self.dataplane.maps();
+        maps.pending.for_each(|_, value| {
+            named.insert(value.backend());
+        })?;
+        maps.flows.for_each(|_, value| {
+            named.insert(value.backend());
+        })?;
+        for (name, number) in removed {
+            let Some(pool) = self.pools.get(&name) else {
+                continue;
+            };
+            let in_slots = self
+                .words(pool)
+                .iter()
+                .any(|word| word.stable() == number || word.target() == number);
+            if in_slots || named.contains(&number) {
+                continue;
+            }
+            let _ =
+                self.maps()
+                    .backends
+                    .store_u16(u32::from(number), offset_of!(Backend, flags), 0);
+            if let Some(pool) = self.pools.get_mut(&name) {
+                pool.backends.remove(&number);
+            }
+        }
+        Ok(())
+    }
+}

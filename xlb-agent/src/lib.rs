@@ -13,4 +13,3 @@ pub mod options;
 pub mod plan;
 pub mod ring;
 pub mod slots;
-pub mod slots;

@@ -175,7 +175,8 @@ fn wanted_entry(
     }
     // A pool none of whose backends is well is used as if all were.
     let reachable = member.next_hop.is_known();
-    let down = !reachable || (!member.well && !(all_down && member.intent == Intent::Serve));
+    let taken_as_well = member.well || (all_down && member.intent == Intent::Serve);
+    let down = !(reachable && taken_as_well);
     let was_down = entry.flags & backend_flag::DOWN != 0;
     entry.flags = backend_flag::USED;
     if down {

@@ -28,6 +28,7 @@ mod http;
 mod keep_alive;
 mod load;
 mod netns;
+mod pass;
 mod process;
 pub mod serve;
 mod topology;

@@ -187,8 +187,8 @@ impl NetNs {
     }
 
     /// Lays a cable: a pair of interfaces, one here, the other in `peer`. Both are up, compute
-    /// their checksums in software (a program in XDP sees what would be on the wire), and have GRO
-    /// on, without which a veth drops what XDP sends to it.
+    /// their checksums in software (a program in XDP sees what would be on the wire), have GRO
+    /// on, and the other end has a program, without which a veth drops what XDP sends to it.
     #[track_caller]
     pub fn cable(&self, interface: &str, peer: &Self, peer_interface: &str, mac: Option<[u8; 6]>) {
         let address = mac
@@ -204,6 +204,23 @@ impl NetNs {
             namespace.exec(&["ethtool", "-K", interface, "tx", "off", "gro", "on"]);
             namespace.ip(&format!("link set {interface} up"));
         }
+        peer.take_in_from_xdp(peer_interface);
+    }
+
+    /// Has an interface look at once at what the other end sends from XDP. A veth that has GRO
+    /// alone takes such packets in, but is not woken by them: only other traffic does that, and
+    /// without it the ring fills up for good.
+    fn take_in_from_xdp(&self, interface: &str) {
+        let pin = self.lab.bpffs().join("pass");
+        self.run(|| {
+            if !pin.exists() {
+                super::pass::pin(&pin).unwrap_or_else(|error| panic!("load a program: {error}"));
+            }
+        });
+        let pin = pin.display().to_string();
+        self.exec(&[
+            "ip", "link", "set", "dev", interface, "xdpdrv", "pinned", &pin,
+        ]);
     }
 
     /// Makes a bridge that forwards at once, without spanning tree and multicast snooping.

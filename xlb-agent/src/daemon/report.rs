@@ -46,7 +46,7 @@ impl Daemon {
                         name: map.name.to_owned(),
                         used: map.used.unwrap_or(0),
                         capacity: u64::from(map.entries),
-                        bytes: map.memory_bytes,
+                        bytes: map.memory_bytes.unwrap_or(0),
                     })
                     .collect(),
             ),

@@ -181,9 +181,14 @@ impl Family for V6 {
 
     #[inline(always)]
     fn route(address: [u64; 2]) -> Option<NextHop> {
-        ROUTES6
-            .get(Key::new(128, Self::event_address(address)))
-            .map(|&word| NextHop(word))
+        let aligned = AlignedKey {
+            padding: 0,
+            prefix_bits: 128,
+            address,
+        };
+        // SAFETY: from the prefix on, the struct has the bytes of a key of the trie.
+        let key = unsafe { &*(&raw const aligned.prefix_bits).cast::<Key<[u8; 16]>>() };
+        ROUTES6.get(key).map(|&word| NextHop(word))
     }
 
     #[inline(always)]
@@ -202,6 +207,15 @@ impl Family for V6 {
         // SAFETY: both are sixteen plain bytes.
         unsafe { core::mem::transmute(address) }
     }
+}
+
+/// A key of `ROUTES6` after four bytes that align its address, since the verifier wants aligned
+/// writes of the stack.
+#[repr(C, align(8))]
+struct AlignedKey {
+    padding: u32,
+    prefix_bits: u32,
+    address: [u64; 2],
 }
 
 #[inline(always)]

@@ -124,6 +124,7 @@ impl Daemon {
         dataplane::prepare_pin_dir(&options.pin_dir)?;
         let lock = Lock::acquire(&[&options.state_dir, &options.pin_dir])?;
         let file = loaded.config;
+        refuse_unbuilt(&file)?;
         let changes = state::changes(&options.state_dir)?;
         let merged = overrides::apply(&file, &changes);
         let key = state::hash_key(&file, &options.state_dir)?;
@@ -466,6 +467,7 @@ impl Daemon {
 
     /// Makes a configuration, with the changes on top, the one in force.
     fn take_over(&mut self, file: Config) -> anyhow::Result<()> {
+        refuse_unbuilt(&file)?;
         let merged = overrides::apply(&file, &self.changes);
         for (_, sentence) in &merged.stale {
             tracing::warn!("{sentence}");
@@ -534,5 +536,22 @@ fn spec(config: &Config, view: &InterfaceView, key: [u8; 16]) -> Spec {
         features: goal::features(config),
         hash_key: [low, high],
         sizes: engine::sizes(config, None),
+    }
+}
+
+/// Refuses what a configuration may say but the agent does not do yet.
+fn refuse_unbuilt(config: &Config) -> anyhow::Result<()> {
+    match config
+        .services
+        .values()
+        .find(|service| service.announce.is_some())
+    {
+        Some(service) => anyhow::bail!(
+            "service {}: the agent does not announce VIPs yet: leave `announce` out, and put {} on \
+             an interface or route it to this host",
+            service.name,
+            service.vip
+        ),
+        None => Ok(()),
     }
 }

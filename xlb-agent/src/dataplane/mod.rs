@@ -2,7 +2,7 @@
 //!
 //! Maps, program and links are pinned, so the data path outlives the agent. [`Dataplane::open`] makes
 //! what is missing and adopts what it finds; program and maps are exchanged under traffic as
-//! [`stage`] describes.
+//! `stage` describes.
 
 mod attach;
 mod copy;

@@ -84,7 +84,7 @@ impl Transport {
 #[inline(always)]
 pub fn transport<F: Family>(frame: &Frame<'_>, number: u8, ip_bytes: usize) -> Transport {
     const { assert!(F::TRANSPORT_OFFSET > NETWORK_OFFSET) };
-    let payload_bytes = ip_bytes.wrapping_sub(F::TRANSPORT_OFFSET - NETWORK_OFFSET);
+    let payload_bytes = ip_bytes.saturating_sub(F::TRANSPORT_OFFSET - NETWORK_OFFSET);
     if ip_bytes + NETWORK_OFFSET > frame.length() {
         return Transport::Truncated;
     }

@@ -1,7 +1,19 @@
 //! The XDP program by itself: frames in, actions, bytes and counters out, by `BPF_PROG_TEST_RUN`.
 //! It needs root and the eBPF object, and no interface of its own.
 
+#[path = "datapath/forwarding.rs"]
+mod forwarding;
+#[path = "datapath/frame.rs"]
+mod frame;
 #[path = "datapath/loading.rs"]
 mod loading;
+#[path = "datapath/moving.rs"]
+mod moving;
 #[path = "datapath/program.rs"]
 mod program;
+#[path = "datapath/refusals.rs"]
+mod refusals;
+#[path = "datapath/replies.rs"]
+mod replies;
+#[path = "datapath/rig.rs"]
+mod rig;

@@ -15,7 +15,7 @@ use xlb_common::{
 const HASH_KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
 
 /// Entries of `PENDING` and of `FLOWS`: few enough to fill.
-const FLOW_ENTRIES: u32 = 8;
+pub(crate) const FLOW_ENTRIES: u32 = 8;
 
 /// Where the object is: as `cargo xtask test` says, else where `cargo xtask build` leaves it.
 fn object_path() -> PathBuf {

@@ -1,0 +1,206 @@
+//! Builds a valid frame from its description. What the program should make of it is built the same
+//! way from a changed description, so that every checksum of an expectation is a new sum.
+
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::{
+    IpDscp, IpEcn, IpHeaders, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, NetSlice,
+    PacketBuilder, SlicedPacket, TcpHeader, TransportSlice,
+};
+
+/// Bytes of an Ethernet header.
+pub(crate) const ETHERNET_BYTES: usize = 14;
+/// Bytes of an IPv4 header without options.
+pub(crate) const IPV4_BYTES: usize = 20;
+/// Bytes of an IPv6 header.
+pub(crate) const IPV6_BYTES: usize = 40;
+
+/// Type of service, or traffic class, of every frame: none of its bits may get lost.
+const TOS: u8 = 0xb9;
+const IDENTIFICATION: u16 = 0x1234;
+const FLOW_LABEL: u32 = 0x54321;
+
+/// What a frame carries.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Carries {
+    /// A TCP SYN with this sequence number.
+    Syn(u32),
+    /// A TCP segment with ACK and this sequence number.
+    Segment(u32),
+    Udp,
+    EchoRequest,
+    EchoReply,
+}
+
+/// A frame's description.
+#[derive(Clone)]
+pub(crate) struct Frame {
+    pub(crate) source_mac: [u8; 6],
+    pub(crate) destination_mac: [u8; 6],
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) ttl: u8,
+    pub(crate) carries: Carries,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Frame {
+    /// The same with one thing changed.
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
+        let mut frame = self.clone();
+        change(&mut frame);
+        frame
+    }
+
+    /// The frame's bytes.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2(self.source_mac, self.destination_mac).ip(ip(
+            self.source.ip(),
+            self.destination.ip(),
+            self.ttl,
+        ));
+        let (from, to) = (self.source.port(), self.destination.port());
+        let mut bytes = Vec::new();
+        match self.carries {
+            Carries::Syn(sequence) | Carries::Segment(sequence) => {
+                let mut header = TcpHeader::new(from, to, sequence, 64_240);
+                header.syn = matches!(self.carries, Carries::Syn(_));
+                header.ack = !header.syn;
+                builder.tcp_header(header).write(&mut bytes, &self.payload)
+            }
+            Carries::Udp => builder.udp(from, to).write(&mut bytes, &self.payload),
+            Carries::EchoRequest if self.source.is_ipv4() => builder
+                .icmpv4_echo_request(7, 9)
+                .write(&mut bytes, &self.payload),
+            Carries::EchoRequest => builder
+                .icmpv6_echo_request(7, 9)
+                .write(&mut bytes, &self.payload),
+            Carries::EchoReply if self.source.is_ipv4() => builder
+                .icmpv4_echo_reply(7, 9)
+                .write(&mut bytes, &self.payload),
+            Carries::EchoReply => builder
+                .icmpv6_echo_reply(7, 9)
+                .write(&mut bytes, &self.payload),
+        }
+        .expect("a frame of a valid description");
+        bytes
+    }
+
+    /// The frame's bytes in an outer header, with this flow label if that is an IPv6 header.
+    pub(crate) fn encapsulated(&self, from: IpAddr, to: IpAddr, flow_label: u32) -> Vec<u8> {
+        let inner = self.bytes();
+        let (ethernet, inner) = inner.split_at(ETHERNET_BYTES);
+        let mut bytes = ethernet.to_vec();
+        match ip(from, to, 64) {
+            IpHeaders::Ipv4(mut header, _) => {
+                header.protocol = IpNumber::IPV4;
+                header.set_payload_len(inner.len()).expect("a length");
+                header.header_checksum = header.calc_header_checksum();
+                header.write(&mut bytes).expect("a header");
+            }
+            IpHeaders::Ipv6(mut header, _) => {
+                header.next_header = IpNumber::IPV6;
+                header.set_payload_length(inner.len()).expect("a length");
+                header.flow_label = Ipv6FlowLabel::try_new(flow_label).expect("20 bits");
+                header.write(&mut bytes).expect("a header");
+            }
+        }
+        bytes.extend_from_slice(inner);
+        bytes
+    }
+
+    /// Offset of what follows the IP header.
+    pub(crate) fn transport_offset(&self) -> usize {
+        ETHERNET_BYTES
+            + if self.source.is_ipv4() {
+                IPV4_BYTES
+            } else {
+                IPV6_BYTES
+            }
+    }
+}
+
+fn ip(from: IpAddr, to: IpAddr, ttl: u8) -> IpHeaders {
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let mut header = Ipv4Header::new(0, ttl, IpNumber::TCP, from.octets(), to.octets())
+                .expect("a length");
+            header.dscp = IpDscp::try_new(TOS >> 2).expect("6 bits");
+            header.ecn = IpEcn::try_new(TOS & 3).expect("2 bits");
+            header.identification = IDENTIFICATION;
+            header.dont_fragment = true;
+            IpHeaders::Ipv4(header, Default::default())
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let header = Ipv6Header {
+                traffic_class: TOS,
+                flow_label: Ipv6FlowLabel::try_new(FLOW_LABEL).expect("20 bits"),
+                hop_limit: ttl,
+                source: from.octets(),
+                destination: to.octets(),
+                ..Default::default()
+            };
+            IpHeaders::Ipv6(header, Default::default())
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+            panic!("a frame from {from} to {to}")
+        }
+    }
+}
+
+/// Sums the IPv4 header of a frame whose bytes were changed anew.
+pub(crate) fn sum_header(bytes: &mut [u8]) {
+    let (header, _) = Ipv4Header::from_slice(&bytes[ETHERNET_BYTES..]).expect("an IPv4 header");
+    bytes[ETHERNET_BYTES + 10..ETHERNET_BYTES + 12]
+        .copy_from_slice(&header.calc_header_checksum().to_be_bytes());
+}
+
+/// Checks every checksum of a frame that left the program, within an outer header too.
+pub(crate) fn verify_checksums(name: &str, frame: &[u8]) {
+    verify_packet(name, &frame[ETHERNET_BYTES..]);
+}
+
+fn verify_packet(name: &str, packet: &[u8]) {
+    let parsed = SlicedPacket::from_ip(packet).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let net = parsed.net.as_ref().expect("an IP header");
+    let (payload, transport) = (net.ip_payload_ref().expect("a payload"), &parsed.transport);
+    if payload.ip_number == IpNumber::IPV4 || payload.ip_number == IpNumber::IPV6 {
+        verify_packet(name, payload.payload);
+    }
+    if let NetSlice::Ipv4(ip) = net {
+        let header = ip.header().to_header();
+        assert_eq!(
+            header.header_checksum,
+            header.calc_header_checksum(),
+            "{name}: checksum of the IPv4 header"
+        );
+        let (from, to) = (header.source, header.destination);
+        if let Some(TransportSlice::Tcp(tcp)) = transport {
+            let sum = tcp.calc_checksum_ipv4(from, to).expect("a length");
+            assert_eq!(tcp.checksum(), sum, "{name}: checksum of TCP");
+        } else if let Some(TransportSlice::Udp(udp)) = transport
+            && udp.checksum() != 0
+        {
+            let sum = udp.to_header().calc_checksum_ipv4(&header, udp.payload());
+            assert_eq!(Ok(udp.checksum()), sum, "{name}: checksum of UDP");
+        } else if let Some(TransportSlice::Icmpv4(icmp)) = transport {
+            let sum = icmp.icmp_type().calc_checksum(icmp.payload());
+            assert_eq!(icmp.checksum(), sum, "{name}: checksum of ICMP");
+        }
+    } else if let NetSlice::Ipv6(ip) = net {
+        let header = ip.header().to_header();
+        let (from, to) = (header.source, header.destination);
+        if let Some(TransportSlice::Tcp(tcp)) = transport {
+            let sum = tcp.calc_checksum_ipv6(from, to).expect("a length");
+            assert_eq!(tcp.checksum(), sum, "{name}: checksum of TCP");
+        } else if let Some(TransportSlice::Udp(udp)) = transport {
+            let sum = udp.to_header().calc_checksum_ipv6(&header, udp.payload());
+            assert_eq!(Ok(udp.checksum()), sum, "{name}: checksum of UDP");
+        } else if let Some(TransportSlice::Icmpv6(icmp)) = transport {
+            assert!(
+                icmp.is_checksum_valid(from, to),
+                "{name}: checksum of ICMPv6"
+            );
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Packets that pass untouched, and packets that are dropped: a valid request and one mutation each.
+
+use std::net::SocketAddr;
+
+use xlb_common::{
+    maps::{forward, protocol, service_state},
+    reason::Reason,
+};
+
+use crate::{
+    frame::{ETHERNET_BYTES, Frame, sum_header},
+    rig::{ALL_FEATURES, Expected, Kind, Rig, backend, client},
+};
+
+/// A mutation of a request's bytes, what it is called, and what becomes of the result.
+type Row = (&'static str, fn(&mut Vec<u8>), Reason);
+
+/// Where the IP header begins.
+const IP: usize = ETHERNET_BYTES;
+
+const BOTH: &[Row] = &[
+    ("ARP", |f| f[12..14].copy_from_slice(&[8, 6]), Reason::NotIp),
+    (
+        "in a VLAN",
+        |f| drop(f.splice(12..12, [0x81, 0, 0, 7])),
+        Reason::NotIp,
+    ),
+    ("Ethernet alone", |f| f.truncate(IP), Reason::BadHeader),
+    ("of IP version 5", |f| f[IP] = 0x55, Reason::BadHeader),
+];
+
+const IPV4: &[Row] = &[
+    ("with options", with_options, Reason::Ipv4Options),
+    ("of header length 4", |f| f[IP] = 0x44, Reason::BadHeader),
+    (
+        "the first fragment",
+        |f| summed(f, |f| f[IP + 6] = 0x20),
+        Reason::Fragment,
+    ),
+    (
+        "a later fragment",
+        |f| summed(f, |f| f[IP + 7] = 0x10),
+        Reason::Fragment,
+    ),
+    (
+        "of TTL 1",
+        |f| summed(f, |f| f[IP + 8] = 1),
+        Reason::TtlExpired,
+    ),
+    (
+        "of TTL 0",
+        |f| summed(f, |f| f[IP + 8] = 0),
+        Reason::TtlExpired,
+    ),
+    (
+        "GRE",
+        |f| summed(f, |f| f[IP + 9] = 47),
+        Reason::OtherProtocol,
+    ),
+    (
+        "longer than its frame",
+        |f| summed(f, |f| f[IP + 3] += 1),
+        Reason::Truncated,
+    ),
+    (
+        "shorter than its headers",
+        |f| summed(f, |f| f[IP + 2..IP + 4].copy_from_slice(&[0, 27])),
+        Reason::Truncated,
+    ),
+    (
+        "shorter than an IP header",
+        |f| summed(f, |f| f[IP + 2..IP + 4].copy_from_slice(&[0, 19])),
+        Reason::Truncated,
+    ),
+    (
+        "to another address",
+        |f| summed(f, |f| f[IP + 19] ^= 1),
+        Reason::NotForService,
+    ),
+    (
+        "to another port",
+        |f| f[IP + 20 + 3] ^= 0x80,
+        Reason::NotForService,
+    ),
+    (
+        "a fragment to another address",
+        |f| {
+            summed(f, |f| {
+                f[IP + 6] = 0x20;
+                f[IP + 19] ^= 1;
+            });
+        },
+        Reason::NotForService,
+    ),
+];
+
+const IPV6: &[Row] = &[
+    (
+        "with hop-by-hop options",
+        |f| f[IP + 6] = 0,
+        Reason::ExtensionHeader,
+    ),
+    (
+        "with a routing header",
+        |f| f[IP + 6] = 43,
+        Reason::ExtensionHeader,
+    ),
+    ("a fragment", |f| f[IP + 6] = 44, Reason::ExtensionHeader),
+    (
+        "with authentication",
+        |f| f[IP + 6] = 51,
+        Reason::ExtensionHeader,
+    ),
+    (
+        "with destination options",
+        |f| f[IP + 6] = 60,
+        Reason::ExtensionHeader,
+    ),
+    ("of hop limit 1", |f| f[IP + 7] = 1, Reason::TtlExpired),
+    ("of hop limit 0", |f| f[IP + 7] = 0, Reason::TtlExpired),
+    ("GRE", |f| f[IP + 6] = 47, Reason::OtherProtocol),
+    (
+        "longer than its frame",
+        |f| f[IP + 5] += 1,
+        Reason::Truncated,
+    ),
+    (
+        "shorter than its headers",
+        |f| f[IP + 4..IP + 6].copy_from_slice(&[0, 7]),
+        Reason::Truncated,
+    ),
+    (
+        "to another address",
+        |f| f[IP + 39] ^= 1,
+        Reason::NotForService,
+    ),
+    (
+        "to another port",
+        |f| f[IP + 40 + 3] ^= 0x80,
+        Reason::NotForService,
+    ),
+];
+
+fn summed(frame: &mut [u8], change: fn(&mut [u8])) {
+    change(frame);
+    sum_header(frame);
+}
+
+fn with_options(frame: &mut Vec<u8>) {
+    frame.splice(IP + 20..IP + 20, [1, 1, 1, 0]);
+    frame[IP] = 0x46;
+    frame[IP + 3] += 4;
+    sum_header(frame);
+}
+
+/// What becomes of a packet for this reason, which says itself whether it passes.
+fn expected(reason: Reason, input: &[u8]) -> Expected {
+    use xlb_common::reason::Action;
+    match reason.action() {
+        Action::Pass => Expected::passed(reason, input),
+        Action::Drop => Expected::dropped(reason),
+        Action::Tx | Action::Redirect => panic!("{reason:?} refuses nothing"),
+    }
+}
+
+#[test]
+fn each_mutation_of_a_request_has_its_reason() {
+    let rig = Rig::new(ALL_FEATURES);
+    for kind in Kind::all() {
+        let own = if kind.v6 { IPV6 } else { IPV4 };
+        for (name, mutate, reason) in BOTH.iter().chain(own) {
+            let mut input = kind.request().bytes();
+            mutate(&mut input);
+            let name = format!("{kind:?} {name}");
+            rig.check(&name, &input, &expected(*reason, &input));
+        }
+    }
+}
+
+#[test]
+fn the_other_protocol_of_a_service_is_not_its_own() {
+    let mut rig = Rig::new(ALL_FEATURES);
+    for v6 in [false, true] {
+        let udp = Kind::new(v6, protocol::UDP, forward::DNAT);
+        let tcp = Kind::new(v6, protocol::TCP, forward::DNAT);
+        rig.remove_vip(tcp);
+        let input = tcp.request().bytes();
+        rig.check(
+            "TCP to a service of UDP",
+            &input,
+            &Expected::passed(Reason::NotForService, &input),
+        );
+        let request = udp.request();
+        rig.check(
+            "UDP to the same",
+            &request.bytes(),
+            &Expected::forwarded(&request, udp.counter(), udp.forwarded(&request).bytes()),
+        );
+    }
+}
+
+#[test]
+fn a_frame_cut_off_anywhere_is_never_forwarded() {
+    let rig = Rig::new(ALL_FEATURES);
+    for kind in Kind::all() {
+        let request = kind.request();
+        let whole = request.bytes();
+        // A test run takes no frame without an Ethernet header.
+        for length in ETHERNET_BYTES..whole.len() {
+            let input = &whole[..length];
+            let reason = if length < request.transport_offset() {
+                Reason::BadHeader
+            } else {
+                Reason::Truncated
+            };
+            let name = format!("{kind:?} cut to {length}");
+            rig.check(&name, input, &expected(reason, input));
+        }
+    }
+}
+
+/// The same, with a length in the IP header that agrees with the frame's.
+#[test]
+fn a_packet_shorter_than_its_headers_is_dropped() {
+    let rig = Rig::new(ALL_FEATURES);
+    for kind in Kind::all() {
+        let request = kind.request();
+        let header = if kind.protocol == protocol::TCP {
+            20
+        } else {
+            8
+        };
+        for bytes in 0..header {
+            let mut input = request.bytes();
+            input.truncate(request.transport_offset() + bytes);
+            set_ip_length(&request, &mut input, bytes);
+            let name = format!("{kind:?} with {bytes} bytes after the IP header");
+            rig.check(&name, &input, &Expected::dropped(Reason::Truncated));
+        }
+    }
+}
+
+fn set_ip_length(request: &Frame, frame: &mut [u8], payload: usize) {
+    if request.source.is_ipv4() {
+        frame[IP + 2..IP + 4].copy_from_slice(&(payload as u16 + 20).to_be_bytes());
+        sum_header(frame);
+    } else {
+        frame[IP + 4..IP + 6].copy_from_slice(&(payload as u16).to_be_bytes());
+    }
+}
+
+#[test]
+fn a_slot_without_a_backend_drops() {
+    let mut rig = Rig::new(ALL_FEATURES);
+    for kind in Kind::all() {
+        rig.put_ring(kind.slot(), 0);
+        let input = kind.request().bytes();
+        let expected = Expected::dropped(Reason::NoBackend);
+        rig.check(&format!("{kind:?}"), &input, &expected);
+    }
+}
+
+#[test]
+fn a_backend_without_a_next_hop_drops() {
+    let mut rig = Rig::new(ALL_FEATURES);
+    for kind in Kind::all() {
+        let mut value = backend(kind.v6, kind.number());
+        value.next_hop = 0;
+        rig.put_backend(kind.number(), &value);
+        let input = kind.request().bytes();
+        let expected = Expected::dropped(Reason::BackendUnresolved);
+        rig.check(&format!("{kind:?}"), &input, &expected);
+    }
+}
+
+#[test]
+fn a_service_that_refuses_drops() {
+    let mut rig = Rig::new(ALL_FEATURES);
+    for kind in Kind::all() {
+        let mut service = kind.service();
+        service.state = service_state::REFUSE;
+        rig.put_service(kind, &service);
+        let input = kind.request().bytes();
+        let expected = Expected::dropped(Reason::AllDown);
+        rig.check(&format!("{kind:?}"), &input, &expected);
+    }
+}
+
+#[test]
+fn maps_that_disagree_drop() {
+    for kind in Kind::all() {
+        let mut rig = Rig::new(ALL_FEATURES);
+        let input = kind.request().bytes();
+        let dropped = Expected::dropped(Reason::Inconsistent);
+        rig.put_ring(kind.slot(), 9999);
+        rig.check("a backend past the map's end", &input, &dropped);
+        rig.put_ring(kind.slot(), kind.number());
+        let mut service = kind.service();
+        service.forward = 99;
+        rig.put_service(kind, &service);
+        rig.check("an unknown way of forwarding", &input, &dropped);
+        service.forward = kind.forward;
+        service.ring_offset = 1 << 20;
+        rig.put_service(kind, &service);
+        rig.check("a ring past the arena's end", &input, &dropped);
+    }
+}
+
+#[test]
+fn a_family_that_is_not_configured_passes() {
+    use xlb_common::maps::feature;
+    for (features, v6) in [(feature::IPV4, true), (feature::IPV6, false)] {
+        let rig = Rig::new(features | feature::DNAT);
+        let kind = Kind::new(v6, protocol::TCP, forward::DNAT);
+        let input = kind.request().bytes();
+        let expected = Expected::passed(Reason::NotForService, &input);
+        rig.check(&format!("v6 {v6}"), &input, &expected);
+    }
+}
+
+#[test]
+fn a_backends_other_traffic_passes() {
+    let rig = Rig::new(ALL_FEATURES);
+    for v6 in [false, true] {
+        let kind = Kind::new(v6, protocol::TCP, forward::DNAT);
+        let input = kind
+            .request()
+            .with(|frame| {
+                frame.source = SocketAddr::new(kind.backend(), 22);
+                frame.destination = SocketAddr::new(client(v6), 5000);
+            })
+            .bytes();
+        let expected = Expected::passed(Reason::NotForService, &input);
+        rig.check(&format!("v6 {v6}"), &input, &expected);
+    }
+}

@@ -227,4 +227,8 @@ pub mod without {
     pub const TTL: u32 = 1 << 17;
     /// Send flows to backends that are dead.
     pub const DEAD_MOVES: u32 = 1 << 18;
+    /// Leave a SYN to `stable` unrecorded although an older handshake of its port is recorded.
+    pub const RECORD_BESIDE_PENDING: u32 = 1 << 19;
+    /// Do not note the use of `stable` by a flow that has a record.
+    pub const MISS_OF_RECORDED: u32 = 1 << 20;
 }

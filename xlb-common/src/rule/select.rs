@@ -95,6 +95,7 @@ fn syn<T: Tables, const OFF: u32>(
     flow: Option<Flow>,
     always_tracked: bool,
 ) -> Verdict {
+    let tombstone = on::<OFF>(without::TOMBSTONE);
     if let Some(pending) = pending {
         if on::<OFF>(without::SYN_FOLLOWS_PENDING)
             && pending.isn == isn
@@ -113,14 +114,15 @@ fn syn<T: Tables, const OFF: u32>(
             if tables.flags(pending.backend).is_down() {
                 return Verdict::drop(What::FullDropped);
             }
+            if tombstone && pending.tombstone {
+                return Verdict::drop(What::TombstoneDropped);
+            }
             let now_s = tables.now_s();
             tables.reopen_pending(isn, now_s);
             return Verdict::to(pending.backend, What::FullReused);
         }
     }
-    let buried = on::<OFF>(without::TOMBSTONE)
-        && (matches!(flow, Some(flow) if flow.tombstone)
-            || matches!(pending, Some(pending) if pending.tombstone));
+    let buried = tombstone && matches!(flow, Some(flow) if flow.tombstone);
     let mut want = 0;
     if always_tracked {
         want = tables.choose();
@@ -135,6 +137,9 @@ fn syn<T: Tables, const OFF: u32>(
             && flow.isn == isn
             && ok::<T, OFF>(tables, flow.backend)
         {
+            // Where there was no room, this record is all that the handshake has.
+            let now_s = tables.now_s();
+            tables.touch_flow(now_s);
             return Verdict::to(flow.backend, What::SynAgain);
         }
         if on::<OFF>(without::PORT_USED_AGAIN) && tables.flags(flow.backend).accepts() {
@@ -142,7 +147,10 @@ fn syn<T: Tables, const OFF: u32>(
         }
     }
     let settling = on::<OFF>(without::SETTLING_RECORDS) && slot.is_settling();
-    let beside = on::<OFF>(without::RECORD_BESIDE_FLOW) && flow.is_some();
+    // A record of an older connection of this port must be replaced: a late segment of that one
+    // could still promote it, and take this one's route.
+    let beside = on::<OFF>(without::RECORD_BESIDE_FLOW) && flow.is_some()
+        || on::<OFF>(without::RECORD_BESIDE_PENDING) && pending.is_some();
     if want == slot.stable() && !beside && !settling && !always_tracked {
         if on::<OFF>(without::MISS_OF_SYN) {
             let now_s = tables.now_s();
@@ -232,6 +240,7 @@ fn segment<T: Tables, const OFF: u32>(
             return Verdict::to(slot.target(), What::Moved);
         }
         let now_s = tables.now_s();
+        recorded_at_stable::<T, OFF>(tables, slot, pending.backend, now_s);
         let what = if promote::<T, OFF>(tables, pending, flow, now_s) {
             What::Promoted
         } else {
@@ -245,6 +254,7 @@ fn segment<T: Tables, const OFF: u32>(
             tables.touch_flow(now_s);
         }
         if ok::<T, OFF>(tables, flow.backend) {
+            recorded_at_stable::<T, OFF>(tables, slot, flow.backend, now_s);
             return Verdict::to(flow.backend, What::Recorded);
         }
         return Verdict::to(slot.target(), What::Moved);
@@ -257,6 +267,21 @@ fn segment<T: Tables, const OFF: u32>(
         Verdict::to(slot.stable(), What::Missed)
     } else {
         Verdict::to(slot.target(), What::Moved)
+    }
+}
+
+/// A flow that needs `stable` although it has a record here: another node of the fleet, to which a
+/// router may send it, has none. Without this the fleet would settle while the flow talks.
+#[inline(always)]
+fn recorded_at_stable<T: Tables, const OFF: u32>(
+    tables: &mut T,
+    slot: SlotWord,
+    backend: u16,
+    now_s: u32,
+) {
+    if on::<OFF>(without::MISS_OF_RECORDED) && backend == slot.stable() && backend != slot.target()
+    {
+        tables.touch_last_miss(now_s);
     }
 }
 

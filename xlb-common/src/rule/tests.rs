@@ -228,7 +228,7 @@ fn a_syn_seen_before_follows_its_first() {
     );
     assert_eq!(
         Sheet::with_flow(OTHER, ISN).syn(),
-        expect(OTHER, What::SynAgain, "p? f?")
+        expect(OTHER, What::SynAgain, "p? f? f!")
     );
     // Expired, another connection, or a backend that is gone: recorded anew.
     let mut dead = Sheet::with_pending(OTHER, ISN, 0);
@@ -324,6 +324,30 @@ fn nothing_is_recorded_beside_a_tombstone() {
     assert_eq!(
         sheet.segment(ISN + 1),
         expect(TARGET, What::Confirmed, "p? f? p confirm")
+    );
+}
+
+#[test]
+fn a_recorded_flow_that_needs_stable_counts_as_a_miss() {
+    for (slot, log) in [
+        (SlotWord::marked(STABLE, TARGET), "p? f? f! miss"),
+        (SlotWord::marked(STABLE, STABLE), "p? f? f!"),
+        (SlotWord::marked(OTHER, TARGET), "p? f? f!"),
+    ] {
+        let sheet = Sheet::with_flow(STABLE, 5);
+        assert_eq!(
+            sheet.run(slot, Kind::Segment { sequence: 9 }),
+            expect(STABLE, What::Recorded, log)
+        );
+    }
+}
+
+#[test]
+fn an_older_handshake_of_the_port_is_replaced() {
+    assert_eq!(
+        Sheet::with_pending(OTHER, 5, 0)
+            .run(SlotWord::marked(STABLE, STABLE), Kind::Syn { isn: ISN }),
+        expect(STABLE, What::SynRecorded, "p? f? p+1 p? p=1")
     );
 }
 

@@ -248,7 +248,7 @@ Usage: xlb-agent backend weight [OPTIONS] <POOL> <ADDR:PORT> <N>
 
 Arguments:
   <POOL>       The pool, or a service whose pool is meant
-  <ADDR:PORT>  Address and port, as in 10.0.1.7:8080 or [2001:db8::7]:8080
+  <ADDR:PORT>  Address and port, as in `10.0.1.7:8080` or `[2001:db8::7]:8080`
   <N>          Share of new connections, relative to the other backends; 0 means none
 
 Options:

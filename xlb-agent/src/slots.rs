@@ -16,7 +16,10 @@ use xlb_common::slot::SlotWord;
 /// A write to a slot. Each is a store or two, in the order that is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// Sets the slot's last miss to now, then its word: the slot begins to move, or moves elsewhere.
+    /// Sets the slot's last miss to now, then its word, then its last miss again: the slot begins
+    /// to move, or moves elsewhere. Before the word, since an agent that dies must leave no mark
+    /// with an old miss; after it, since an agent may be stopped between the two for long, while
+    /// flows begin that a slot without a mark does not note.
     Mark {
         /// Slot within the pool.
         slot: u32,

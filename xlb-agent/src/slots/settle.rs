@@ -17,7 +17,8 @@ use super::Write;
 /// 4. [`Settler::finish`], with the last misses read anew.
 ///
 /// Any other write to the pool's slots has to [`Settler::interrupt`] the round. A pool whose policy
-/// tracks every flow is never settled; in a fleet, a round needs the latest misses of all nodes.
+/// tracks every flow is never settled; in a fleet, a round needs the latest misses of all nodes, and
+/// a node on which the slot does not move yet misses now.
 #[derive(Debug, Default)]
 pub struct Settler {
     round: Vec<Candidate>,

@@ -1,10 +1,14 @@
 //! The XDP program by itself: frames in, actions, bytes and counters out, by `BPF_PROG_TEST_RUN`.
 //! It needs root and the eBPF object, and no interface of its own.
 
+#[path = "datapath/check.rs"]
+mod check;
 #[path = "datapath/forwarding.rs"]
 mod forwarding;
 #[path = "datapath/frame.rs"]
 mod frame;
+#[path = "datapath/kinds.rs"]
+mod kinds;
 #[path = "datapath/loading.rs"]
 mod loading;
 #[path = "datapath/moving.rs"]

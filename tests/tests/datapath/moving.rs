@@ -10,12 +10,11 @@ use xlb_common::{
 };
 
 use crate::{
+    check::Expected,
     frame::{Carries, Frame},
+    kinds::{ALL_FEATURES, CLIENT_PORT, Kind, backend, backend_address, backend_mac, egress_mac},
     program::FLOW_ENTRIES,
-    rig::{
-        ALL_FEATURES, CLIENT_PORT, Expected, Kind, Rig, backend, backend_address, backend_mac,
-        egress_mac,
-    },
+    rig::Rig,
 };
 
 const STABLE: u16 = 30;

@@ -8,8 +8,10 @@ use xlb_common::{
 };
 
 use crate::{
+    check::Expected,
     frame::{ETHERNET_BYTES, Frame, sum_header},
-    rig::{ALL_FEATURES, Expected, Kind, Rig, backend, client},
+    kinds::{ALL_FEATURES, Kind, backend, client},
+    rig::Rig,
 };
 
 /// A mutation of a request's bytes, what it is called, and what becomes of the result.

@@ -8,11 +8,13 @@ use xlb_common::{
 };
 
 use crate::{
+    check::{Expected, REDIRECT, TX},
     frame::{Carries, Frame},
-    rig::{
-        ALL_FEATURES, BACKEND_PORT, CLIENT_PORT, Expected, Kind, OTHER, PASS, REDIRECT, Rig, SAME,
-        TX, backend_mac, bytes16, client, egress_mac, to_vip, vip,
+    kinds::{
+        ALL_FEATURES, BACKEND_PORT, CLIENT_PORT, Kind, OTHER, SAME, backend_mac, bytes16, client,
+        egress_mac, to_vip, vip,
     },
+    rig::Rig,
 };
 
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
@@ -216,6 +218,5 @@ fn other_icmp_to_a_vip_passes() {
         let input = to_vip(SocketAddr::new(vip(v6), 0), Carries::EchoReply).bytes();
         let expected = Expected::passed(Reason::IcmpOther, &input);
         rig.check(&format!("echo reply, v6 {v6}"), &input, &expected);
-        assert_eq!(expected.action, PASS);
     }
 }

@@ -1,6 +1,6 @@
 //! The tables of pending handshakes and of flows, as the rule of a packet wants them.
 
-use core::ptr;
+use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     bindings::{BPF_EXIST, BPF_NOEXIST},
@@ -47,42 +47,47 @@ impl MovingSlot {
     }
 }
 
-/// The record at a pointer of a lookup, zeros where there is none, and whether there is one.
-///
-/// The bit goes through [`opaque`]. Otherwise the compiler takes what a `None` carries for undefined
-/// and saves a register that nothing wrote, which the verifier refuses.
+/// The record at a pointer of a lookup, if there is one and it is this key's.
 #[inline(always)]
-fn read(record: *mut FlowValue, tag: u32) -> (bool, FlowValue) {
-    let mut found = 0;
-    let mut value = FlowValue::default();
-    // SAFETY: a pointer that is not null came from a lookup in this run of the program, under the
-    // RCU lock that keeps its memory mapped.
-    if !record.is_null()
-        && let Some(read) = unsafe { FlowValue::read(record, tag) }
-    {
-        (found, value) = (1, read);
+fn read(record: *mut FlowValue, tag: u32) -> Option<FlowValue> {
+    if record.is_null() {
+        return None;
     }
-    (opaque(found) != 0, value)
+    // SAFETY: the pointer came from a lookup in this run of the program, under the RCU lock that
+    // keeps its memory mapped.
+    unsafe { FlowValue::read(record, tag) }
 }
 
-/// The same number, of which the compiler no longer knows what it depends on.
+/// The same answer, by way of bytes on the stack that were zeros before.
+///
+/// What a `None` carries is undefined to the compiler, which saves it all the same when registers
+/// are scarce, from one that nothing wrote, and that the verifier refuses.
+#[inline(always)]
+fn defined<T: Copy>(answer: Option<T>) -> Option<T> {
+    let mut bytes = MaybeUninit::<Option<T>>::zeroed();
+    bytes.write(None);
+    opaque(bytes.as_mut_ptr());
+    if answer.is_some() {
+        bytes.write(answer);
+        opaque(bytes.as_mut_ptr());
+    }
+    // SAFETY: an answer was written, and `opaque` changed nothing.
+    unsafe { bytes.assume_init() }
+}
+
+/// Does nothing to what the pointer is to, of which the compiler does not know.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
-fn opaque(mut number: u64) -> u64 {
+fn opaque<T>(pointer: *mut T) {
     // A move to itself, since no instruction at all would leave two lines of debug information with
     // the same offset, which the kernel refuses.
-    // SAFETY: the register keeps what it holds.
-    unsafe {
-        core::arch::asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack));
-    }
-    number
+    // SAFETY: the register keeps what it holds, and no memory is touched.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) pointer => _, options(nostack)) };
 }
 
 /// For the lints, which take the program for one of the host.
 #[cfg(not(target_arch = "bpf"))]
-fn opaque(number: u64) -> u64 {
-    number
-}
+fn opaque<T>(_pointer: *mut T) {}
 
 /// Writes the time, and perhaps the initial sequence number, of a record.
 #[inline(always)]
@@ -151,17 +156,13 @@ impl Tables for MovingSlot {
     #[inline(always)]
     fn pending(&mut self) -> Option<Pending> {
         self.pending = PENDING.get_ptr_mut(self.key).unwrap_or(ptr::null_mut());
-        let (found, value) = read(self.pending, self.tag);
-        let record = value.pending();
-        if found { Some(record) } else { None }
+        defined(read(self.pending, self.tag).map(FlowValue::pending))
     }
 
     #[inline(always)]
     fn flow(&mut self) -> Option<Flow> {
         self.flow = FLOWS.get_ptr_mut(self.key).unwrap_or(ptr::null_mut());
-        let (found, value) = read(self.flow, self.tag);
-        let record = value.flow();
-        if found { Some(record) } else { None }
+        defined(read(self.flow, self.tag).map(FlowValue::flow))
     }
 
     #[inline(always)]

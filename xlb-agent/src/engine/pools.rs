@@ -13,7 +13,11 @@ use super::{
     Engine, EngineError, PoolState, allocate,
     goal::{self, World},
 };
-use crate::plan::{self, Op, PoolActual};
+use crate::{
+    dataplane::MappedArray,
+    plan::{self, Op, PoolActual},
+    slots::Write,
+};
 
 impl Engine {
     /// Reads pools and backends out of the maps, and repairs what a crash left half done: the ring
@@ -181,22 +185,13 @@ impl Engine {
             return;
         };
         let maps = self.dataplane.maps_mut();
-        let index = |slot: u32| (state.ring_offset + slot) as usize;
         match op {
             Op::WriteBackend { number, entry } => {
                 let _ = maps.backends.write(u32::from(number), entry);
                 state.backends.insert(number, entry);
             }
             Op::UpdateBackend { number, entry } => {
-                let at = u32::from(number);
-                let _ = maps
-                    .backends
-                    .store_u64(at, offset_of!(Backend, next_hop), entry.next_hop);
-                let _ = maps
-                    .backends
-                    .store_u16(at, offset_of!(Backend, flags), entry.flags);
-                // What is left is the agent's own, or changes only where no packet is sent.
-                let _ = maps.backends.write(at, entry);
+                store_backend(&mut maps.backends, u32::from(number), &entry);
                 state.backends.insert(number, entry);
             }
             Op::Moving { pool: _ } => {
@@ -212,13 +207,23 @@ impl Engine {
                 let number = state.number;
                 self.set_states(number);
             }
-            Op::Mark { slot, word } => {
-                let _ = maps.last_miss.store(index(slot), now_s);
-                let _ = maps.slots.store(index(slot), word.0);
-            }
-            Op::Settle { slot, word } => {
-                let _ = maps.slots.store(index(slot), word.0);
-                let _ = maps.ring.store(index(slot), word.stable());
+            Op::Slot(write) => {
+                let (slot, word) = write.word();
+                let at = (state.ring_offset + slot) as usize;
+                match write {
+                    Write::Mark { .. } => {
+                        let _ = maps.last_miss.store(at, now_s);
+                        let _ = maps.slots.store(at, word.0);
+                        let _ = maps.last_miss.store(at, now_s);
+                    }
+                    Write::Word { .. } => {
+                        let _ = maps.slots.store(at, word.0);
+                    }
+                    Write::Settle { .. } => {
+                        let _ = maps.slots.store(at, word.0);
+                        let _ = maps.ring.store(at, word.stable());
+                    }
+                }
             }
         }
     }
@@ -276,34 +281,66 @@ impl Engine {
         if removed.is_empty() {
             return Ok(());
         }
+        let unnamed: Vec<(String, u16)> = removed
+            .into_iter()
+            .filter(|(name, number)| !self.slots_name(name, *number))
+            .collect();
+        if unnamed.is_empty() {
+            return Ok(());
+        }
         crate::dataplane::rcu_grace_period();
-        let mut named: std::collections::BTreeSet<u16> = std::collections::BTreeSet::new();
+        let mut recorded: std::collections::BTreeSet<u16> = std::collections::BTreeSet::new();
         let maps = self.dataplane.maps();
         maps.pending.for_each(|_, value| {
-            named.insert(value.backend());
+            recorded.insert(value.backend());
         })?;
         maps.flows.for_each(|_, value| {
-            named.insert(value.backend());
+            recorded.insert(value.backend());
         })?;
-        for (name, number) in removed {
-            let Some(pool) = self.pools.get(&name) else {
-                continue;
-            };
-            let in_slots = self
-                .words(pool)
-                .iter()
-                .any(|word| word.stable() == number || word.target() == number);
-            if in_slots || named.contains(&number) {
+        for (name, number) in unnamed {
+            if recorded.contains(&number) {
                 continue;
             }
-            let _ =
-                self.maps()
-                    .backends
-                    .store_u16(u32::from(number), offset_of!(Backend, flags), 0);
+            let flags = offset_of!(Backend, flags);
+            let _ = self.maps().backends.store_u16(u32::from(number), flags, 0);
             if let Some(pool) = self.pools.get_mut(&name) {
                 pool.backends.remove(&number);
             }
         }
         Ok(())
+    }
+
+    fn slots_name(&self, pool: &str, number: u16) -> bool {
+        self.pools.get(pool).is_some_and(|pool| {
+            let words = self.words(pool);
+            let mut words = words.iter();
+            words.any(|word| word.stable() == number || word.target() == number)
+        })
+    }
+}
+
+/// Changes a backend that packets are sent to: each field by a store of its own, so that the
+/// program never sees half of one.
+fn store_backend(backends: &mut MappedArray<Backend>, at: u32, entry: &Backend) {
+    let _ = backends.store_u64(at, offset_of!(Backend, next_hop), entry.next_hop);
+    let _ = backends.store_u16(at, offset_of!(Backend, flags), entry.flags);
+    let _ = backends.store_u16(at, offset_of!(Backend, weight), entry.weight);
+    let _ = backends.store_u16(at, offset_of!(Backend, cause), entry.cause);
+    let since = offset_of!(Backend, down_since_s);
+    let _ = backends.store_u32(at, since, entry.down_since_s);
+    let deadline = offset_of!(Backend, drain_deadline_s);
+    let _ = backends.store_u32(at, deadline, entry.drain_deadline_s);
+    // The source of outer headers and the sum over it change together, which takes three stores: a
+    // packet in between has a wrong outer checksum and is lost. It changes only when the host's
+    // own address does.
+    let known = backends.read(at);
+    if known.is_some_and(|known| known.outer_source != entry.outer_source) {
+        let source = offset_of!(Backend, outer_source);
+        for (offset, part) in [0, 8].into_iter().zip(entry.outer_source.chunks_exact(8)) {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(part);
+            let _ = backends.store_u64(at, source + offset, u64::from_ne_bytes(bytes));
+        }
+        let _ = backends.store_u16(at, offset_of!(Backend, outer_sum), entry.outer_sum);
     }
 }

@@ -12,6 +12,8 @@ pub use pool::{NumbersUsedUp, PoolPlan, plan_pool};
 use xlb_common::{maps::Backend, next_hop::NextHop, slot::SlotWord};
 use xlb_control::config::Grace;
 
+use crate::slots::Write;
+
 /// A pool as it should be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolGoal {
@@ -87,18 +89,6 @@ pub enum Op {
         /// The pool.
         pool: u32,
     },
-    /// Writes a slot's last miss, then its word.
-    Mark {
-        /// Slot within the pool.
-        slot: u32,
-        /// Its word.
-        word: SlotWord,
-    },
-    /// Writes a slot's word, then its entry in the ring.
-    Settle {
-        /// Slot within the pool.
-        slot: u32,
-        /// Its word.
-        word: SlotWord,
-    },
+    /// Writes a slot of the pool.
+    Slot(Write),
 }

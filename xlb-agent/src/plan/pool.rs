@@ -9,7 +9,10 @@ use xlb_common::{
 use xlb_control::config::Grace;
 
 use super::{Intent, MemberGoal, Op, PoolActual, PoolGoal};
-use crate::{endpoint, ring};
+use crate::{
+    endpoint, ring,
+    slots::{self, Write},
+};
 
 /// What is to be done for a pool.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +91,7 @@ pub fn plan_pool(
             })
         })
         .collect();
-    retarget(
+    move_slots(
         actual.words,
         &members,
         key,
@@ -239,8 +242,8 @@ fn removed(mut entry: Backend, drop: bool, all_down: bool) -> Backend {
     entry
 }
 
-/// Gives the slots their targets, and moves those whose backend is dead.
-fn retarget(
+/// Gives the slots their targets, then moves those whose backend is dead.
+fn move_slots(
     words: &[SlotWord],
     members: &[ring::Member],
     key: [u8; 16],
@@ -250,46 +253,20 @@ fn retarget(
 ) {
     let mut wanted = vec![0u16; words.len()];
     ring::build(key, members, &mut wanted);
-    let dead = |number: u16| {
-        number != 0
-            && entries
-                .get(&number)
-                .is_none_or(|entry| entry.flags & backend_flag::DEAD != 0)
+    let is_dead = |number: u16| {
+        entries
+            .get(&number)
+            .is_none_or(|entry| entry.flags & backend_flag::DEAD != 0)
     };
-    let mut marks = Vec::new();
-    let mut burials = Vec::new();
-    for (slot, (&word, &wanted)) in (0u32..).zip(words.iter().zip(&wanted)) {
-        let target = if wanted == 0 { word.target() } else { wanted };
-        let new = if word.stable() == 0 && !word.is_marked() {
-            // Nobody ever had a connection here.
-            SlotWord::rest(target)
-        } else if target == word.target() {
-            word
-        } else {
-            word.with_target(target)
-                .with_mark(true)
-                .with_settling(false)
-        };
-        if new.stable() == 0 || (dead(new.stable()) && new.stable() != new.target()) {
-            if new != word || dead(new.stable()) {
-                burials.push(Op::Settle {
-                    slot,
-                    word: new.with_stable(new.target()).with_settling(false),
-                });
-            }
-        } else if word.stable() == 0 {
-            burials.push(Op::Settle { slot, word: new });
-        } else if new != word {
-            marks.push(Op::Mark { slot, word: new });
-        }
-    }
-    if !marks.is_empty()
-        || burials
-            .iter()
-            .any(|op| matches!(op, Op::Settle { word, .. } if word.is_marked()))
-    {
+    let mut writes: Vec<Write> = slots::retarget(words, &wanted).collect();
+    let mut words = words.to_vec();
+    slots::apply(&mut words, &writes);
+    writes.extend(slots::bury(&words, is_dead));
+    if writes.iter().any(|write| write.word().1.is_marked()) {
         ops.push(Op::Moving { pool });
     }
-    ops.append(&mut marks);
-    ops.append(&mut burials);
+    ops.extend(writes.into_iter().map(Op::Slot));
 }
+
+#[cfg(test)]
+mod tests;

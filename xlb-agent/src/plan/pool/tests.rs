@@ -1,0 +1,190 @@
+use std::{net::IpAddr, time::Duration};
+
+use xlb_common::next_hop::NextHop;
+
+use super::*;
+
+const KEY: [u8; 16] = [7; 16];
+const SLOTS: usize = 251;
+const NOW_S: u32 = 1_000;
+
+fn member(last: u8) -> MemberGoal {
+    MemberGoal {
+        endpoint: SocketAddr::from(([10, 0, 1, last], 8080)),
+        weight: 1,
+        intent: Intent::Serve,
+        well: true,
+        next_hop: NextHop::new([2, 0, 0, 0, 0, last], 1),
+        outer_source: IpAddr::from([10, 0, 1, 1]),
+    }
+}
+
+/// A pool of three that has come to rest, with what its maps hold.
+struct Pool {
+    goal: PoolGoal,
+    backends: Vec<(u16, Backend)>,
+    words: Vec<SlotWord>,
+}
+
+impl Pool {
+    fn new() -> Self {
+        let mut pool = Self {
+            goal: PoolGoal {
+                pool: 1,
+                members: vec![member(11), member(12), member(13)],
+                down_grace: Grace::For(Duration::from_secs(10)),
+                drop_removed: false,
+            },
+            backends: Vec::new(),
+            words: vec![SlotWord::default(); SLOTS],
+        };
+        pool.step(NOW_S);
+        pool
+    }
+
+    /// Plans, and carries the plan out on the values.
+    fn step(&mut self, now_s: u32) -> PoolPlan {
+        let mut next = 0;
+        let actual = PoolActual {
+            backends: &self.backends,
+            words: &self.words,
+        };
+        let plan = plan_pool(actual, &self.goal, KEY, now_s, || {
+            next += 1;
+            Some(self.backends.len() as u16 + next)
+        })
+        .unwrap();
+        for op in &plan.ops {
+            match *op {
+                Op::WriteBackend { number, entry } => self.backends.push((number, entry)),
+                Op::UpdateBackend { number, entry } => {
+                    let known = self.backends.iter_mut().find(|(known, _)| *known == number);
+                    known.unwrap().1 = entry;
+                }
+                Op::Moving { .. } => {}
+                Op::Slot(write) => slots::apply(&mut self.words, &[write]),
+            }
+        }
+        plan
+    }
+
+    fn number(&self, last: u8) -> u16 {
+        let endpoint = member(last).endpoint;
+        let known = self
+            .backends
+            .iter()
+            .find(|(_, entry)| endpoint::of(entry) == endpoint);
+        known.unwrap().0
+    }
+
+    fn count(&self, wanted: impl Fn(SlotWord) -> bool) -> usize {
+        self.words.iter().filter(|word| wanted(**word)).count()
+    }
+}
+
+#[test]
+fn a_new_pool_is_at_rest_with_a_share_for_each() {
+    let mut pool = Pool::new();
+    assert_eq!(pool.count(SlotWord::is_marked), 0);
+    for last in [11, 12, 13] {
+        let number = pool.number(last);
+        assert!((60..110).contains(&pool.count(|word| word.stable() == number)));
+    }
+    assert_eq!(pool.step(NOW_S).ops, []);
+}
+
+#[test]
+fn what_is_written_comes_before_what_names_it() {
+    let mut pool = Pool::new();
+    pool.goal.members.push(member(14));
+    let ops = pool.step(NOW_S).ops;
+    assert!(matches!(ops[0], Op::WriteBackend { .. }));
+    assert_eq!(ops[1], Op::Moving { pool: 1 });
+    assert!(
+        ops[2..]
+            .iter()
+            .all(|op| matches!(op, Op::Slot(Write::Mark { .. })))
+    );
+}
+
+#[test]
+fn a_backend_that_drains_keeps_what_is_stable_and_gets_nothing_new() {
+    let mut pool = Pool::new();
+    let number = pool.number(12);
+    let before = pool.count(|word| word.stable() == number);
+    pool.goal.members[1].intent = Intent::Drain { deadline_s: None };
+    pool.step(NOW_S);
+    assert_eq!(pool.count(|word| word.stable() == number), before);
+    assert_eq!(pool.count(|word| word.target() == number), 0);
+}
+
+#[test]
+fn a_drain_that_is_over_moves_what_is_left() {
+    let mut pool = Pool::new();
+    let number = pool.number(12);
+    pool.goal.members[1].intent = Intent::Drain {
+        deadline_s: Some(NOW_S + 5),
+    };
+    assert_eq!(pool.step(NOW_S).wake_s, Some(NOW_S + 5));
+    assert!(pool.count(|word| word.stable() == number) > 0);
+    pool.step(NOW_S + 5);
+    assert_eq!(pool.count(|word| word.stable() == number), 0);
+}
+
+#[test]
+fn a_backend_that_is_down_keeps_its_connections_for_the_grace() {
+    let mut pool = Pool::new();
+    let number = pool.number(13);
+    pool.goal.members[2].well = false;
+    let plan = pool.step(NOW_S);
+    assert_eq!((plan.accepting, plan.wake_s), (2, Some(NOW_S + 10)));
+    assert_eq!(pool.count(|word| word.target() == number), 0);
+    assert!(pool.count(|word| word.stable() == number) > 0);
+    pool.step(NOW_S + 10);
+    assert_eq!(pool.count(|word| word.stable() == number), 0);
+}
+
+#[test]
+fn one_without_a_next_hop_is_not_sent_to() {
+    let mut pool = Pool::new();
+    let number = pool.number(11);
+    pool.goal.members[0].next_hop = NextHop::NONE;
+    pool.step(NOW_S);
+    assert_eq!(pool.count(|word| word.target() == number), 0);
+    assert_ne!(pool.backends[0].1.flags & backend_flag::DOWN, 0);
+}
+
+#[test]
+fn when_none_is_well_all_are_used_and_nothing_moves() {
+    let mut pool = Pool::new();
+    for member in &mut pool.goal.members {
+        member.well = false;
+    }
+    let plan = pool.step(NOW_S);
+    assert_eq!((plan.all_down, plan.accepting), (true, 0));
+    assert_eq!(plan.ops, []);
+}
+
+#[test]
+fn a_backend_that_is_disabled_or_dropped_is_left_at_once() {
+    let mut pool = Pool::new();
+    let (disabled, dropped) = (pool.number(11), pool.number(12));
+    pool.goal.members[0].intent = Intent::Disabled;
+    pool.goal.members.remove(1);
+    pool.goal.drop_removed = true;
+    pool.step(NOW_S);
+    let named = |word: SlotWord| word.stable() == disabled || word.stable() == dropped;
+    assert_eq!(pool.count(named), 0);
+}
+
+#[test]
+fn a_removed_backend_that_returns_keeps_its_number_and_position() {
+    let mut pool = Pool::new();
+    let before = pool.backends[1];
+    let returning = pool.goal.members.remove(1);
+    pool.step(NOW_S);
+    assert_eq!(pool.backends[1].1.cause, backend_cause::REMOVED);
+    pool.goal.members.push(returning);
+    pool.step(NOW_S);
+    assert_eq!(pool.backends[1], before);
+}

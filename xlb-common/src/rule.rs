@@ -146,7 +146,7 @@ pub enum Insert {
 /// What the rule needs to know, and may do, for the flow and the slot at hand.
 ///
 /// Concerning `BPF_MAP_TYPE_HASH`: records are read by [`FlowValue::read`]. `overwrite_*` replaces
-/// the element (`BPF_EXIST`), since a write through a pointer may hit an element that is already
+/// the element (`BPF_ANY`), since a write through a pointer may hit an element that is already
 /// another key's; `touch_*` and `confirm_pending` write through the pointer of the last lookup,
 /// since a replaced element can be invisible for an instant to a lookup on another CPU, which
 /// would cost an established flow its route. `confirm_pending` does so by compare-and-exchange of

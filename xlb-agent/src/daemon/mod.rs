@@ -10,10 +10,11 @@
 pub mod api;
 mod report;
 mod state;
+mod surroundings;
 mod world;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -24,7 +25,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
-use xlb_common::{limits::MAX_ROUTES, maps::backend_flag, next_hop::NextHop};
+use xlb_common::maps::backend_flag;
 use xlb_control::{
     api::{Change, Changed},
     config::{
@@ -39,7 +40,7 @@ use self::{
     world::{Known, NextHops},
 };
 use crate::{
-    dataplane::{self, Dataplane, Interface, RouteKey, Spec},
+    dataplane::{self, Dataplane, Interface, Spec},
     engine::{self, Engine, goal},
     lock::Lock,
     netlink::{self, InterfaceTracker, InterfaceView},
@@ -169,7 +170,7 @@ impl Daemon {
             last_reload_error: None,
         };
         daemon.intents = daemon.intents_of(&daemon.merged);
-        daemon.look_around().await?;
+        daemon.look_around()?;
         daemon.apply()?;
         Ok(daemon)
     }
@@ -185,7 +186,7 @@ impl Daemon {
             let outcome = tokio::select! {
                 biased;
                 Some(event) = self.transitions.recv() => self.on_transition(&event),
-                Ok(()) = self.tables.changed() => self.look_around().await,
+                Ok(()) = self.tables.changed() => self.look_around(),
                 Some(command) = self.commands.recv() => { self.on_command(command); Ok(()) }
                 _ = hangup.recv() => { let _ = self.reload(Caller { uid: None }); Ok(()) }
                 _ = terminate.recv() => break,
@@ -266,130 +267,6 @@ impl Daemon {
             .map(|pool| pool.name.clone())
             .collect();
         affected.iter().try_for_each(|name| self.update_pool(name))
-    }
-
-    /// Takes in what netlink says: interfaces, next hops, routes of replies.
-    async fn look_around(&mut self) -> anyhow::Result<()> {
-        let tables = self.tables.borrow_and_update().clone();
-        let view = self.tracker.view(&tables);
-        let before: BTreeSet<u32> = self.view.indexes();
-        let allowed = view.indexes();
-        let egress: BTreeMap<u32, u16> = view
-            .present
-            .iter()
-            .map(|interface| interface.ifindex)
-            .zip(1u16..)
-            .collect();
-        for (interface, index) in view.present.iter().zip(1u32..) {
-            if let Some(mac) = interface.mac {
-                let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
-                let maps = self.engine.dataplane.maps_mut();
-                maps.egress
-                    .set(index, interface.ifindex, mac, mtu)
-                    .with_context(|| format!("let packets leave by {}", interface.name))?;
-            }
-        }
-        for interface in &view.present {
-            if !before.contains(&interface.ifindex) {
-                tracing::info!(interface = interface.name, "the interface is there");
-                self.engine
-                    .dataplane
-                    .refresh_interface(&interface.configured, interface.ifindex)?;
-            }
-        }
-        self.view = view;
-        self.set_client_routes(&tables, &allowed, &egress)?;
-        let mut wanted = netlink::wanted_gateways(&tables, &allowed);
-        for address in world::addresses(&self.merged.config) {
-            wanted.append(&mut netlink::wanted(&tables, address, &allowed));
-        }
-        self.netlink.want(wanted);
-        let next_hops = world::resolve_all(&self.merged.config, &tables, &allowed, &egress);
-        if next_hops == self.next_hops {
-            return Ok(());
-        }
-        let changed: BTreeSet<_> = next_hops
-            .iter()
-            .filter(|(address, hop)| self.next_hops.get(*address) != Some(*hop))
-            .map(|(&address, _)| address)
-            .collect();
-        self.next_hops = next_hops;
-        let affected: Vec<String> = self
-            .merged
-            .config
-            .pools
-            .values()
-            .filter(|pool| {
-                pool.backends
-                    .iter()
-                    .any(|backend| changed.contains(&backend.address))
-            })
-            .map(|pool| pool.name.clone())
-            .filter(|name| self.engine.pools.contains_key(name))
-            .collect();
-        affected.iter().try_for_each(|name| self.update_pool(name))
-    }
-
-    fn set_client_routes(
-        &mut self,
-        tables: &netlink::Tables,
-        allowed: &BTreeSet<u32>,
-        egress: &BTreeMap<u32, u16>,
-    ) -> anyhow::Result<()> {
-        let routes = netlink::client_routes(tables, allowed, MAX_ROUTES as usize);
-        let (mut v4, mut v6) = (BTreeMap::new(), BTreeMap::new());
-        for (prefix, prefix_len, next_hop) in routes.entries {
-            let hop =
-                next_hop.and_then(|hop| Some(NextHop::new(hop.mac, *egress.get(&hop.ifindex)?)));
-            let hop = hop.unwrap_or(NextHop::NONE);
-            let length = u32::from(prefix_len);
-            match prefix {
-                std::net::IpAddr::V4(prefix) => v4.insert(
-                    RouteKey {
-                        prefix_bits: length,
-                        address: prefix.octets(),
-                    },
-                    hop,
-                ),
-                std::net::IpAddr::V6(prefix) => v6.insert(
-                    RouteKey {
-                        prefix_bits: length,
-                        address: prefix.octets(),
-                    },
-                    hop,
-                ),
-            };
-        }
-        for address in tables.addresses() {
-            match address.address {
-                std::net::IpAddr::V4(own) => {
-                    v4.insert(
-                        RouteKey {
-                            prefix_bits: 32,
-                            address: own.octets(),
-                        },
-                        NextHop::LOCAL,
-                    );
-                }
-                std::net::IpAddr::V6(own) => {
-                    v6.insert(
-                        RouteKey {
-                            prefix_bits: 128,
-                            address: own.octets(),
-                        },
-                        NextHop::LOCAL,
-                    );
-                }
-            }
-        }
-        let maps = self.engine.dataplane.maps_mut();
-        maps.routes4
-            .apply(&v4)
-            .context("set the IPv4 routes of replies")?;
-        maps.routes6
-            .apply(&v6)
-            .context("set the IPv6 routes of replies")?;
-        Ok(())
     }
 
     fn on_tick(&mut self) -> anyhow::Result<()> {
@@ -475,21 +352,7 @@ impl Daemon {
         self.intents = self.intents_of(&merged);
         self.file = file;
         self.merged = merged;
-        let tables = self.tables.borrow().clone();
-        let allowed = self.view.indexes();
-        let egress: BTreeMap<u32, u16> = self
-            .view
-            .present
-            .iter()
-            .map(|interface| interface.ifindex)
-            .zip(1u16..)
-            .collect();
-        self.next_hops = world::resolve_all(&self.merged.config, &tables, &allowed, &egress);
-        let mut wanted = netlink::wanted_gateways(&tables, &allowed);
-        for address in world::addresses(&self.merged.config) {
-            wanted.append(&mut netlink::wanted(&tables, address, &allowed));
-        }
-        self.netlink.want(wanted);
+        self.next_hops = self.resolve_next_hops();
         self.apply()
     }
 

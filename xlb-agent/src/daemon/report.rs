@@ -290,10 +290,10 @@ impl Daemon {
 
     fn hop_text(&self, hop: NextHop) -> String {
         let [a, b, c, d, e, f] = hop.mac();
-        let interface = usize::from(hop.egress()).checked_sub(1);
-        let name = interface
-            .and_then(|index| self.view.present.get(index))
-            .map_or("?", |interface| interface.name.as_str());
+        let place = usize::from(hop.egress()).checked_sub(1);
+        let name = place
+            .and_then(|place| self.file.dataplane.interfaces.get(place))
+            .map_or("?", String::as_str);
         format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} {name}")
     }
 

@@ -37,6 +37,9 @@ pub enum EngineError {
     /// Every number of a backend is taken.
     #[error(transparent)]
     Numbers(#[from] NumbersUsedUp),
+    /// The tables of flows can't be read.
+    #[error("read the tables of flows: {0}")]
+    Flows(#[from] std::io::Error),
     /// A map has no room, though it was sized for the configuration.
     #[error("no room for {0}: restart the agent, which makes larger maps")]
     Full(&'static str),

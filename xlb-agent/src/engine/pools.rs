@@ -12,6 +12,7 @@ use xlb_control::config::Config;
 use super::{
     Engine, EngineError, PoolState, allocate,
     goal::{self, World},
+    services,
 };
 use crate::{
     dataplane::MappedArray,
@@ -266,8 +267,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When the tables of flows can't be read.
-    pub fn reclaim(&mut self) -> std::io::Result<()> {
+    /// When the tables of flows can't be read, or a table of endpoints is full.
+    pub fn reclaim(&mut self) -> Result<(), EngineError> {
         let removed: Vec<(String, u16)> = self
             .pools
             .iter()
@@ -307,7 +308,9 @@ impl Engine {
                 pool.backends.remove(&number);
             }
         }
-        Ok(())
+        // The endpoints of what is gone must not lead to whoever gets its number next.
+        let (services, pools) = (self.services.clone(), self.pools.clone());
+        services::sync_tables(self.maps(), &services, &pools)
     }
 
     fn slots_name(&self, pool: &str, number: u16) -> bool {

@@ -3,7 +3,7 @@
 use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
-    bindings::{BPF_EXIST, BPF_NOEXIST},
+    bindings::{BPF_ANY, BPF_NOEXIST},
     helpers::generated::bpf_ktime_get_coarse_ns,
 };
 use xlb_common::{
@@ -191,7 +191,7 @@ impl Tables for MovingSlot {
     #[inline(always)]
     fn overwrite_pending(&mut self, backend: u16, isn: u32, now_s: u32) {
         let value = FlowValue::new(backend, 0, self.tag, isn, now_s);
-        let _ = PENDING.insert(self.key, value, u64::from(BPF_EXIST));
+        let _ = PENDING.insert(self.key, value, u64::from(BPF_ANY));
     }
 
     #[inline(always)]
@@ -238,7 +238,7 @@ impl Tables for MovingSlot {
     #[inline(always)]
     fn overwrite_flow(&mut self, backend: u16, isn: u32, now_s: u32) {
         let value = FlowValue::new(backend, 0, self.tag, isn, now_s);
-        let _ = FLOWS.insert(self.key, value, u64::from(BPF_EXIST));
+        let _ = FLOWS.insert(self.key, value, u64::from(BPF_ANY));
     }
 
     #[inline(always)]

@@ -1,0 +1,185 @@
+//! What netlink says: interfaces, next hops of backends, routes of replies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context;
+use xlb_common::{limits::MAX_ROUTES, next_hop::NextHop};
+
+use super::{
+    Daemon,
+    world::{self, NextHops},
+};
+use crate::{
+    dataplane::RouteKey,
+    netlink::{self, InterfaceView},
+};
+
+impl Daemon {
+    /// Takes in what netlink says: interfaces, next hops, routes of replies.
+    pub(super) fn look_around(&mut self) -> anyhow::Result<()> {
+        let tables = self.tables.borrow_and_update().clone();
+        let view = self.tracker.view(&tables);
+        let before: BTreeSet<u32> = self.view.indexes();
+        let allowed = view.indexes();
+        let egress = egress_indexes(&self.file.dataplane.interfaces, &view);
+        for interface in &view.present {
+            if let (Some(mac), Some(&index)) = (interface.mac, egress.get(&interface.ifindex)) {
+                let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
+                let maps = self.engine.dataplane.maps_mut();
+                maps.egress
+                    .set(u32::from(index), interface.ifindex, mac, mtu)
+                    .with_context(|| format!("let packets leave by {}", interface.name))?;
+            }
+        }
+        for interface in &view.present {
+            if !before.contains(&interface.ifindex) {
+                tracing::info!(interface = interface.name, "the interface is there");
+                self.engine
+                    .dataplane
+                    .refresh_interface(&interface.configured, interface.ifindex)?;
+            }
+        }
+        self.view = view;
+        self.set_client_routes(&tables, &allowed, &egress)?;
+        let next_hops = self.resolve_next_hops();
+        if next_hops == self.next_hops {
+            return Ok(());
+        }
+        let changed: BTreeSet<_> = next_hops
+            .iter()
+            .filter(|(address, hop)| self.next_hops.get(*address) != Some(*hop))
+            .map(|(&address, _)| address)
+            .collect();
+        self.next_hops = next_hops;
+        let affected: Vec<String> = self
+            .merged
+            .config
+            .pools
+            .values()
+            .filter(|pool| {
+                pool.backends
+                    .iter()
+                    .any(|backend| changed.contains(&backend.address))
+            })
+            .map(|pool| pool.name.clone())
+            .filter(|name| self.engine.pools.contains_key(name))
+            .collect();
+        affected.iter().try_for_each(|name| self.update_pool(name))
+    }
+
+    fn set_client_routes(
+        &mut self,
+        tables: &netlink::Tables,
+        allowed: &BTreeSet<u32>,
+        egress: &BTreeMap<u32, u16>,
+    ) -> anyhow::Result<()> {
+        let routes = netlink::client_routes(tables, allowed, MAX_ROUTES as usize);
+        let (mut v4, mut v6) = (BTreeMap::new(), BTreeMap::new());
+        for (prefix, prefix_len, next_hop) in routes.entries {
+            let hop =
+                next_hop.and_then(|hop| Some(NextHop::new(hop.mac, *egress.get(&hop.ifindex)?)));
+            let hop = hop.unwrap_or(NextHop::NONE);
+            let length = u32::from(prefix_len);
+            match prefix {
+                std::net::IpAddr::V4(prefix) => v4.insert(
+                    RouteKey {
+                        prefix_bits: length,
+                        address: prefix.octets(),
+                    },
+                    hop,
+                ),
+                std::net::IpAddr::V6(prefix) => v6.insert(
+                    RouteKey {
+                        prefix_bits: length,
+                        address: prefix.octets(),
+                    },
+                    hop,
+                ),
+            };
+        }
+        for address in tables.addresses() {
+            match address.address {
+                std::net::IpAddr::V4(own) => {
+                    v4.insert(
+                        RouteKey {
+                            prefix_bits: 32,
+                            address: own.octets(),
+                        },
+                        NextHop::LOCAL,
+                    );
+                }
+                std::net::IpAddr::V6(own) => {
+                    v6.insert(
+                        RouteKey {
+                            prefix_bits: 128,
+                            address: own.octets(),
+                        },
+                        NextHop::LOCAL,
+                    );
+                }
+            }
+        }
+        let maps = self.engine.dataplane.maps_mut();
+        maps.routes4
+            .apply(&v4)
+            .context("set the IPv4 routes of replies")?;
+        maps.routes6
+            .apply(&v6)
+            .context("set the IPv6 routes of replies")?;
+        Ok(())
+    }
+
+    /// Resolves the next hops of all backends, and asks the kernel to keep them known.
+    pub(super) fn resolve_next_hops(&self) -> NextHops {
+        let tables = self.tables.borrow().clone();
+        let allowed = self.view.indexes();
+        let egress = egress_indexes(&self.file.dataplane.interfaces, &self.view);
+        let mut wanted = netlink::wanted_gateways(&tables, &allowed);
+        for address in world::addresses(&self.merged.config) {
+            wanted.append(&mut netlink::wanted(&tables, address, &allowed));
+        }
+        self.netlink.want(wanted);
+        world::resolve_all(&self.merged.config, &tables, &allowed, &egress)
+    }
+}
+
+/// The index in `EGRESS` of each interface that is there: its place in the configuration, from 1,
+/// so that one that goes missing does not move the others.
+fn egress_indexes(configured: &[String], view: &InterfaceView) -> BTreeMap<u32, u16> {
+    view.present
+        .iter()
+        .filter_map(|interface| {
+            let place = configured
+                .iter()
+                .position(|name| *name == interface.configured)?;
+            Some((interface.ifindex, u16::try_from(place + 1).ok()?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::Interface;
+
+    #[test]
+    fn an_interface_that_goes_missing_does_not_move_the_others() {
+        let interface = |name: &str, ifindex| Interface {
+            configured: name.to_owned(),
+            name: name.to_owned(),
+            ifindex,
+            mac: None,
+            up: true,
+            mtu: 1500,
+        };
+        let configured = ["front".to_owned(), "back".to_owned()];
+        let mut view = InterfaceView {
+            present: vec![interface("front", 7), interface("back", 9)],
+            missing: Vec::new(),
+        };
+        let both = BTreeMap::from([(7, 1), (9, 2)]);
+        assert_eq!(egress_indexes(&configured, &view), both);
+        view.present.remove(0);
+        assert_eq!(egress_indexes(&configured, &view), BTreeMap::from([(9, 2)]));
+    }
+}

@@ -3,7 +3,7 @@
 use xlb_common::{
     maps::protocol,
     reason::Reason,
-    wire::{EthernetHeader, TcpHeader, UdpHeader},
+    wire::{EthernetHeader, IcmpHeader, TcpHeader, UdpHeader},
 };
 
 use crate::{family::Family, frame::Frame};
@@ -93,7 +93,7 @@ pub fn transport<F: Family>(frame: &Frame<'_>, number: u8, ip_bytes: usize) -> T
     } else if number == protocol::UDP {
         udp::<F>(frame, payload_bytes)
     } else if number == F::ICMP {
-        Ok(Transport::Icmp)
+        icmp(payload_bytes)
     } else {
         Ok(Transport::Other)
     };
@@ -117,6 +117,15 @@ fn tcp<F: Family>(frame: &Frame<'_>, payload_bytes: usize) -> Result<Transport, 
         flags: header.flags,
         sequence: u32::from_be(header.sequence_be),
     })
+}
+
+/// A message that ends before its header does is none, though padding may follow it in the frame.
+#[inline(always)]
+const fn icmp(payload_bytes: usize) -> Result<Transport, Reason> {
+    if payload_bytes < IcmpHeader::MESSAGE_BYTES_MIN {
+        return Err(Reason::Truncated);
+    }
+    Ok(Transport::Icmp)
 }
 
 #[inline(always)]

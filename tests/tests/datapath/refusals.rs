@@ -9,8 +9,8 @@ use xlb_common::{
 
 use crate::{
     check::Expected,
-    frame::{ETHERNET_BYTES, Frame, sum_header},
-    kinds::{ALL_FEATURES, Kind, backend, client},
+    frame::{Carries, ETHERNET_BYTES, Frame, sum_header},
+    kinds::{ALL_FEATURES, Kind, backend, client, to_vip, vip},
     rig::Rig,
 };
 
@@ -238,6 +238,25 @@ fn a_packet_shorter_than_its_headers_is_dropped() {
             set_ip_length(&request, &mut input, bytes);
             let name = format!("{kind:?} with {bytes} bytes after the IP header");
             rig.check(&name, &input, &Expected::dropped(Reason::Truncated));
+        }
+    }
+}
+
+/// An echo request whose IP header ends it before its own header does, in a frame that goes on with
+/// padding and in one that does not.
+#[test]
+fn an_echo_request_shorter_than_its_header_is_dropped() {
+    let rig = Rig::new(ALL_FEATURES);
+    for v6 in [false, true] {
+        let request = to_vip(SocketAddr::new(vip(v6), 0), Carries::EchoRequest);
+        for bytes in 0..8 {
+            let mut input = request.bytes();
+            set_ip_length(&request, &mut input, bytes);
+            let dropped = Expected::dropped(Reason::Truncated);
+            let name = format!("v6 {v6}, {bytes} bytes after the IP header");
+            rig.check(&format!("{name} and padding"), &input, &dropped);
+            input.truncate(request.transport_offset() + bytes);
+            rig.check(&name, &input, &dropped);
         }
     }
 }

@@ -18,6 +18,9 @@ const _: () = assert!(size_of::<IcmpHeader>() == 4);
 unsafe impl Header for IcmpHeader {}
 
 impl IcmpHeader {
+    /// Bytes of an echo before its data, and the least that any message has that Linux takes in:
+    /// the four here, identifier and sequence number.
+    pub const MESSAGE_BYTES_MIN: usize = 8;
     /// Echo request (RFC 792), type 8, code 0.
     pub const ECHO_REQUEST: u16 = u16::from_ne_bytes([8, 0]);
     /// Echo reply (RFC 792), type 0, code 0.

@@ -404,6 +404,16 @@ fn spec(config: &Config, view: &InterfaceView, key: [u8; 16]) -> Spec {
 
 /// Refuses what a configuration may say but the agent does not do yet.
 fn refuse_unbuilt(config: &Config) -> anyhow::Result<()> {
+    if let Some(service) = config.services.values().find(|service| {
+        service.policy.decides_by_connection()
+            || service.affinity.is_some()
+            || service.udp == xlb_control::config::Udp::Tracked
+    }) {
+        anyhow::bail!(
+            "service {}: the agent does not know `policy`, `affinity` and `udp` yet: leave them out",
+            service.name
+        );
+    }
     match config
         .services
         .values()

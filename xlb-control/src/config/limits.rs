@@ -70,6 +70,9 @@ pub const DOWN_GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from
 /// After how long without packets a connection may be forgotten while slots move.
 pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// What `idle_timeout` may be. The data path counts in whole seconds.
+/// After how long without packets a tracked flow of UDP is forgotten: as with IPVS.
+pub const DEFAULT_UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What `idle_timeout` and `udp_idle_timeout` may be. The data path counts in whole seconds.
 pub const IDLE_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);

@@ -166,6 +166,14 @@ pub struct Service {
     pub forward: Forward,
     /// Name of the pool behind it.
     pub pool: String,
+    /// How the backend of a new connection is picked.
+    pub policy: Policy,
+    /// What connections have in common that go to one backend. `None`: nothing, each is on its own.
+    pub affinity: Option<Affinity>,
+    /// Whether flows of UDP are remembered. Always stateless for TCP, which needs no choice.
+    pub udp: Udp,
+    /// After how long without packets a tracked flow of UDP is forgotten.
+    pub udp_idle_timeout: Duration,
     /// What happens to new connections when no backend is well.
     pub all_down: AllDown,
     /// Whether the agent puts the VIP on an interface and announces it.
@@ -194,6 +202,49 @@ pub enum Forward {
     /// The packet is put into another IP packet (IPv4 in IPv4, IPv6 in IPv6); the backend unpacks
     /// it and answers the client directly.
     Ipip,
+}
+
+/// How the backend of a new connection is picked, always in proportion to the weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// By a hash of the flow, which needs no record of a connection.
+    #[default]
+    Maglev,
+    /// In turn.
+    RoundRobin,
+    /// Of two backends that hashes of the flow name, the one with fewer open connections.
+    LeastConnections,
+}
+
+impl Policy {
+    /// Whether only a record can say where a connection went.
+    #[must_use]
+    pub const fn decides_by_connection(self) -> bool {
+        match self {
+            Self::Maglev => false,
+            Self::RoundRobin | Self::LeastConnections => true,
+        }
+    }
+}
+
+/// What connections have in common that go to one backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Affinity {
+    /// The client's address.
+    ClientIp,
+}
+
+/// Whether flows of UDP are remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Udp {
+    /// Every datagram is hashed anew, so that a change of backends moves a share of the flows.
+    #[default]
+    Stateless,
+    /// A flow stays with its backend until it has been idle for the idle timeout.
+    Tracked,
 }
 
 /// What happens to a service none of whose backends is well.

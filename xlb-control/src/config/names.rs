@@ -3,7 +3,9 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{AllDown, Announce, CheckKind, Forward, Mode, OnRemove, Protocol, suggest};
+use super::{
+    Affinity, AllDown, Announce, CheckKind, Forward, Mode, OnRemove, Policy, Protocol, Udp, suggest,
+};
 
 /// An enumeration whose values have names.
 pub trait Named: Copy + Sized + 'static {
@@ -55,6 +57,9 @@ macro_rules! named {
 named!(Mode { Auto = "auto", Native = "native", Generic = "generic" });
 named!(Protocol { Tcp = "tcp", Udp = "udp" });
 named!(Forward { Dnat = "dnat", L2Dsr = "l2-dsr", Ipip = "ipip" });
+named!(Policy { Maglev = "maglev", RoundRobin = "round-robin", LeastConnections = "least-connections" });
+named!(Affinity { ClientIp = "client-ip" });
+named!(Udp { Stateless = "stateless", Tracked = "tracked" });
 named!(AllDown { Panic = "panic", Drop = "drop" });
 named!(OnRemove { Drain = "drain", Drop = "drop" });
 named!(CheckKind { Tcp = "tcp" });
@@ -90,6 +95,9 @@ mod tests {
         same_in_json::<Mode>();
         same_in_json::<Protocol>();
         same_in_json::<Forward>();
+        same_in_json::<Policy>();
+        same_in_json::<Affinity>();
+        same_in_json::<Udp>();
         same_in_json::<AllDown>();
         same_in_json::<OnRemove>();
         same_in_json::<CheckKind>();

@@ -13,7 +13,8 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 pub use record::record;
 
 use super::{
-    AllDown, Backend, Config, Pool, Service, check_invariants, invariants::pool_advice, suggest,
+    AllDown, Backend, Config, Policy, Pool, Service, Udp, check_invariants,
+    invariants::pool_advice, limits::DEFAULT_UDP_IDLE_TIMEOUT, suggest,
 };
 use crate::{api::Change, config::OnRemove};
 
@@ -224,6 +225,10 @@ fn service_of(config: &Config, change: &Change) -> Result<Option<Service>, Strin
         protocol: *protocol,
         forward: *forward,
         pool: resolve_pool(config, pool)?,
+        policy: Policy::default(),
+        affinity: None,
+        udp: Udp::default(),
+        udp_idle_timeout: DEFAULT_UDP_IDLE_TIMEOUT,
         all_down: AllDown::default(),
         announce: None,
     }))

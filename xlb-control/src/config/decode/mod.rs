@@ -5,6 +5,7 @@
 
 mod complaints;
 mod dataplane;
+mod policy;
 mod pool;
 mod schema;
 mod section;

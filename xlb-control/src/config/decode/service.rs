@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{
     complaints::Complaints,
+    policy::{self, Decisions},
     pool::{self, BackendPlaces},
     schema,
     section::{Section, Value},
@@ -44,12 +45,21 @@ pub(super) fn service(section: &Section<'_>, out: &mut Complaints<'_>) -> Decode
     let port = section.required("port", "443", out, port);
     let protocol = section.optional("protocol", out, choice::<Protocol>);
     let forward = section.required("forward", "\"dnat\"", out, forward);
+    let is_tcp_unsaid = section.get("protocol").is_none();
+    let known_protocol = protocol.or(is_tcp_unsaid.then_some(Protocol::Tcp));
+    let decisions = policy::decisions(known_protocol, section, out);
     let all_down = section.optional("all_down", out, choice);
     let announce = section.optional("announce", out, choice);
     let names_pool = section.optional("pool", out, string);
     let inline = inline_pool(name, section, out);
     let pool = names_pool.or(inline.as_ref().and(name));
     let build = || {
+        let Decisions {
+            policy,
+            affinity,
+            udp,
+            udp_idle_timeout,
+        } = decisions;
         Some(Service {
             name: name?.to_owned(),
             vip: vip?,
@@ -57,6 +67,10 @@ pub(super) fn service(section: &Section<'_>, out: &mut Complaints<'_>) -> Decode
             protocol: protocol.unwrap_or(Protocol::Tcp),
             forward: forward.unwrap_or(Forward::L2Dsr),
             pool: pool?.to_owned(),
+            policy,
+            affinity,
+            udp,
+            udp_idle_timeout,
             all_down: all_down.unwrap_or_default(),
             announce,
         })

@@ -308,6 +308,10 @@ impl Fold<'_> {
             .get(&service.name)
             .is_some_and(|in_file| {
                 let said = Service {
+                    policy: in_file.policy,
+                    affinity: in_file.affinity,
+                    udp: in_file.udp,
+                    udp_idle_timeout: in_file.udp_idle_timeout,
                     all_down: in_file.all_down,
                     announce: in_file.announce,
                     ..service.clone()

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{HEAD, SOUND, accepted};
 use crate::config::{
-    AllDown, Announce, Backend, Check, CheckKind, Config, ConfigError, Forward, Grace, HashKey,
-    Mode, OnRemove, Protocol,
+    Affinity, AllDown, Announce, Backend, Check, CheckKind, Config, ConfigError, Forward, Grace,
+    HashKey, Mode, OnRemove, Policy, Protocol, Udp,
 };
 
 #[test]
@@ -27,6 +27,10 @@ fn defaults_are_filled_in() {
     assert_eq!(pool.backends[0].weight, 1);
     let service = &config.services["web"];
     assert_eq!(service.protocol, Protocol::Tcp);
+    assert_eq!(service.policy, Policy::Maglev);
+    assert_eq!(service.affinity, None);
+    assert_eq!(service.udp, Udp::Stateless);
+    assert_eq!(service.udp_idle_timeout, Duration::from_secs(300));
     assert_eq!(service.all_down, AllDown::Panic);
     assert_eq!(service.announce, None);
 }
@@ -65,6 +69,10 @@ fn every_key_is_read() {
         protocol = "udp"
         forward = "ipip"
         pool = "v6"
+        policy = "maglev"
+        affinity = "client-ip"
+        udp = "tracked"
+        udp_idle_timeout = "90s"
         all_down = "drop"
         announce = "arp"
         "#,
@@ -115,6 +123,10 @@ fn every_key_is_read() {
     let service = &config.services["six"];
     assert_eq!(service.protocol, Protocol::Udp);
     assert_eq!(service.forward, Forward::Ipip);
+    assert_eq!(service.policy, Policy::Maglev);
+    assert_eq!(service.affinity, Some(Affinity::ClientIp));
+    assert_eq!(service.udp, Udp::Tracked);
+    assert_eq!(service.udp_idle_timeout, Duration::from_secs(90));
     assert_eq!(service.all_down, AllDown::Drop);
     assert_eq!(service.announce, Some(Announce::Arp));
 }

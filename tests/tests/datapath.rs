@@ -21,3 +21,5 @@ mod refusals;
 mod replies;
 #[path = "datapath/rig.rs"]
 mod rig;
+#[path = "datapath/slots.rs"]
+mod slots;

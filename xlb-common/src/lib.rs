@@ -6,6 +6,7 @@
 
 pub mod checksum;
 pub mod endpoint;
+pub mod flow;
 pub mod hash;
 pub mod limits;
 pub mod maps;

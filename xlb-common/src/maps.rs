@@ -3,6 +3,7 @@
 use crate::limits::NAME_BYTES;
 pub use crate::{
     endpoint::{Endpoint4, Endpoint6, EndpointTarget, Entry4, Entry6},
+    flow::FlowKey,
     next_hop::{Egress, NextHop},
 };
 
@@ -283,47 +284,6 @@ pub struct AttachmentCounters {
 }
 
 const _: () = assert!(size_of::<AttachmentCounters>() == 64);
-
-/// Key of `PENDING` and `FLOWS`: a flow with its service. IPv4 addresses fill the first four bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(C)]
-pub struct FlowKey {
-    /// Client's address, as it stands in the packet.
-    pub source: [u64; 2],
-    /// Virtual address, as it stands in the packet.
-    pub destination: [u64; 2],
-    /// Client's port, as it stands in the packet.
-    pub source_port_be: u16,
-    /// Virtual port, as it stands in the packet.
-    pub destination_port_be: u16,
-    /// Transport protocol.
-    pub protocol: u8,
-    /// 4 or 6.
-    pub family: u8,
-    /// Zero.
-    pub reserved: u16,
-}
-
-const _: () = assert!(size_of::<FlowKey>() == 40);
-
-impl FlowKey {
-    /// The tag by which a record says whose it is; see [`crate::record`].
-    #[inline(always)]
-    #[must_use]
-    pub const fn tag(&self) -> u32 {
-        // The key of this hash is no secret: a tag tells neighbours in memory apart, not enemies.
-        crate::hash::FlowHash::new([0, 0])
-            .word(self.source[0] ^ self.destination[0].rotate_left(17))
-            .word(self.source[1] ^ self.destination[1].rotate_left(17))
-            .word(
-                self.source_port_be as u64
-                    | (self.destination_port_be as u64) << 16
-                    | (self.protocol as u64) << 32
-                    | (self.family as u64) << 40,
-            )
-            .finish()
-    }
-}
 
 /// What the program tells the agent through `EVENTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

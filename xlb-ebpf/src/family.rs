@@ -8,7 +8,6 @@ pub use v4::V4;
 pub use v6::V6;
 use xlb_common::{
     endpoint::EndpointTarget,
-    hash::FlowHash,
     maps::{Backend, FlowKey, NextHop},
     reason::Reason,
 };
@@ -39,8 +38,8 @@ pub trait Family: Sized {
     fn find_vip(address: Self::Address, port_be: u16, protocol: u8) -> Option<EndpointTarget>;
     /// What a backend's endpoint stands for.
     fn find_reply(address: Self::Address, port_be: u16, protocol: u8) -> Option<EndpointTarget>;
-    /// Takes the flow's addresses and ports into a hash.
-    fn hash(hash: FlowHash, packet: &Packet<Self>, ports: Ports, protocol: u8) -> u32;
+    /// The hash that picks the flow's slot.
+    fn hash(key: [u64; 2], packet: &Packet<Self>, ports: Ports, protocol: u8) -> u32;
     /// The flow's key in `PENDING` and `FLOWS`.
     fn flow_key(packet: &Packet<Self>, ports: Ports, protocol: u8) -> FlowKey;
     /// An address out of a map's value.

@@ -1,6 +1,7 @@
 //! A packet as the parser saw it.
 
 use xlb_common::{
+    flow,
     maps::protocol,
     reason::Reason,
     wire::{EthernetHeader, IcmpHeader, TcpHeader, UdpHeader},
@@ -63,7 +64,7 @@ impl Ports {
     /// Both in one word, to be hashed.
     #[inline(always)]
     pub const fn word(self) -> u64 {
-        self.source_be as u64 | (self.destination_be as u64) << 16
+        flow::ports(self.source_be, self.destination_be)
     }
 }
 

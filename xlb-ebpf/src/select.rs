@@ -4,7 +4,7 @@ mod tables;
 
 use tables::MovingSlot;
 use xlb_common::{
-    hash::{self, FlowHash},
+    hash,
     maps::{Backend, Service, service_state},
     reason::Reason,
     rule::{self, Kind, What},
@@ -35,7 +35,7 @@ pub fn select<F: Family>(
     ports: Ports,
     protocol: u8,
 ) -> Result<Selected, Reason> {
-    let hash = F::hash(FlowHash::new(globals::hash_key()), packet, ports, protocol);
+    let hash = F::hash(globals::hash_key(), packet, ports, protocol);
     let index = service.ring_offset + hash::slot(hash, service.ring_slots);
     // SAFETY: the agent changes this word while we read it, hence volatile.
     let state = unsafe { (&raw const service.state).read_volatile() };

@@ -12,7 +12,7 @@ use xlb_common::{
 };
 
 /// Key of the flow hash in these tests.
-const HASH_KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+pub(crate) const HASH_KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
 
 /// Entries of `PENDING` and of `FLOWS`: few enough to fill.
 pub(crate) const FLOW_ENTRIES: u32 = 8;

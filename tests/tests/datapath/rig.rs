@@ -9,6 +9,7 @@ use aya::{
 use nix::sched::{CloneFlags, unshare};
 use xlb_common::{
     endpoint::{Endpoint4, Endpoint6, EndpointTarget, Entry, Entry4, Entry6},
+    flow::FlowKey,
     limits::{BLOCK_ENTRIES, ENDPOINT_TABLE_MIN},
     maps::{Backend, Egress, Event, NextHop, Service, event, forward, name},
     slot::SlotWord,
@@ -217,6 +218,15 @@ impl Rig {
             .iter()
             .map(|record| record.expect("a record"))
             .collect()
+    }
+
+    /// Whether `PENDING` or `FLOWS` has a record of this flow, with the tag of its key.
+    pub(crate) fn has_record(&self, map: &str, key: &FlowKey) -> bool {
+        // SAFETY: a key is plain integers without padding, forty bytes.
+        let bytes = unsafe { std::ptr::from_ref(key).cast::<[u8; 40]>().read() };
+        self.records(map)
+            .iter()
+            .any(|(of, value)| *of == bytes && value[4..8] == key.tag().to_ne_bytes())
     }
 
     /// Writes a record of `PENDING` or `FLOWS`.

@@ -4,7 +4,7 @@ use aya_ebpf::{bindings::bpf_fib_lookup, maps::lpm_trie::Key};
 use xlb_common::{
     checksum,
     endpoint::{self, Endpoint4, EndpointTarget},
-    hash::FlowHash,
+    flow,
     maps::{Backend, FlowKey, NextHop, feature, protocol},
     reason::Reason,
     wire::{ETHER_TYPE_IPV4_BE, EthernetHeader, IcmpHeader, Ipv4Header},
@@ -82,10 +82,14 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn hash(hash: FlowHash, packet: &Packet<Self>, ports: Ports, protocol: u8) -> u32 {
-        hash.word(u64::from(packet.source) | u64::from(packet.destination) << 32)
-            .word(ports.word() | u64::from(protocol) << 32)
-            .finish()
+    fn hash(key: [u64; 2], packet: &Packet<Self>, ports: Ports, protocol: u8) -> u32 {
+        flow::hash4(
+            key,
+            packet.source,
+            packet.destination,
+            ports.word(),
+            protocol,
+        )
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@ use aya_ebpf::{bindings::bpf_fib_lookup, maps::lpm_trie::Key};
 use xlb_common::{
     checksum,
     endpoint::{self, Endpoint6, EndpointTarget},
-    hash::FlowHash,
+    flow,
     maps::{Backend, FlowKey, NextHop, feature, protocol},
     reason::Reason,
     wire::{ETHER_TYPE_IPV6_BE, EthernetHeader, IcmpHeader, Ipv6Header, extension},
@@ -79,13 +79,14 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn hash(hash: FlowHash, packet: &Packet<Self>, ports: Ports, protocol: u8) -> u32 {
-        // The VIP is not the client's to choose, so that its words may share one with the ports.
-        let destination = packet.destination[0] ^ packet.destination[1].rotate_left(23);
-        hash.word(packet.source[0])
-            .word(packet.source[1])
-            .word(destination ^ ports.word() ^ u64::from(protocol) << 32)
-            .finish()
+    fn hash(key: [u64; 2], packet: &Packet<Self>, ports: Ports, protocol: u8) -> u32 {
+        flow::hash6(
+            key,
+            packet.source,
+            packet.destination,
+            ports.word(),
+            protocol,
+        )
     }
 
     #[inline(always)]

@@ -8,6 +8,7 @@
 //! ```
 
 pub mod api;
+mod files;
 mod report;
 mod state;
 mod surroundings;
@@ -157,7 +158,7 @@ impl Daemon {
             intents: BTreeMap::new(),
             merged,
             engine,
-            checker: Checker::new(sender),
+            checker: Checker::new(sender, files::probes_in_flight()),
             transitions,
             netlink,
             tables,

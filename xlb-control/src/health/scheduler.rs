@@ -23,8 +23,8 @@ use super::{
 };
 use crate::config::{Check, CheckKind};
 
-/// Bound on probes in flight, and so on the files that they hold open. A process that checks many
-/// backends needs a limit of open files (`RLIMIT_NOFILE`) above it.
+/// Most probes in flight that a checker is given: each holds a file open, so a process needs a limit
+/// of open files (`RLIMIT_NOFILE`) above it.
 pub const MAX_PROBES_IN_FLIGHT: usize = 4096;
 
 /// What is probed and how. Equal targets are one, and are probed once, however many pools have it.
@@ -113,22 +113,24 @@ impl Drop for Watched {
 
 impl Checker {
     /// A checker without targets. Its events go to `events`; when that is full, the tasks that have
-    /// something to tell wait.
+    /// something to tell wait. At most `in_flight` probes run at a time, later ones wait for their
+    /// turn.
     #[must_use]
-    pub fn new(events: mpsc::Sender<HealthEvent>) -> Self {
-        Self::with_probe(events, |target| match target.check.kind {
+    pub fn new(events: mpsc::Sender<HealthEvent>, in_flight: usize) -> Self {
+        Self::with_probe(events, in_flight, |target| match target.check.kind {
             CheckKind::Tcp => Box::pin(probe::connect(target.address, target.check.timeout)),
         })
     }
 
     fn with_probe(
         events: mpsc::Sender<HealthEvent>,
+        in_flight: usize,
         probe: impl Fn(&Target) -> ProbeFuture + Send + Sync + 'static,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 events,
-                in_flight: Semaphore::new(MAX_PROBES_IN_FLIGHT),
+                in_flight: Semaphore::new(in_flight.clamp(1, MAX_PROBES_IN_FLIGHT)),
                 local_trouble: Mutex::default(),
                 probe: Box::new(probe),
             }),

@@ -1,0 +1,6 @@
+//! The agent and the host that it runs on: limits, capabilities, interfaces, addresses, neighbours.
+
+#[path = "host/stage.rs"]
+mod stage;
+#[path = "host/start.rs"]
+mod start;

@@ -1,0 +1,127 @@
+//! An agent in front of backends that answer HTTP.
+
+use std::{
+    net::IpAddr,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use xlb_tests::lab::{Agent, Backend, Host, NetNs, Topology, VIP_V4, agent_binary, wait_until};
+
+/// Where the backends serve HTTP.
+const HTTP_PORT: u16 = 8080;
+/// Where they echo datagrams.
+const ECHO_PORT: u16 = 7000;
+/// Port of the services.
+const PORT: u16 = 80;
+
+/// How long something may take on a machine that is busy.
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+
+/// A service on each of some VIPs.
+#[derive(Clone)]
+pub(crate) struct Services {
+    pub(crate) vips: Vec<IpAddr>,
+    /// Further keys of each service.
+    pub(crate) keys: &'static str,
+    pub(crate) interfaces: Vec<&'static str>,
+    /// Further keys of the data path.
+    pub(crate) dataplane: &'static str,
+}
+
+impl Services {
+    /// The usual IPv4 VIP on the usual interface.
+    pub(crate) fn plain() -> Self {
+        Self {
+            vips: vec![VIP_V4.into()],
+            keys: "",
+            interfaces: vec!["eth0"],
+            dataplane: "",
+        }
+    }
+
+    /// The configuration file, with all the backends behind each service.
+    pub(crate) fn config(&self, backends: &[Host]) -> String {
+        let Self {
+            keys,
+            interfaces,
+            dataplane,
+            ..
+        } = self;
+        let services: String = self
+            .vips
+            .iter()
+            .enumerate()
+            .map(|(index, vip)| {
+                let backends: String = backends
+                    .iter()
+                    .map(|host| {
+                        let address = host.address(vip.is_ipv6());
+                        format!("{{ address = \"{address}\", port = {HTTP_PORT} }}, ")
+                    })
+                    .collect();
+                format!(
+                    "[[service]]\nname = \"web{index}\"\nvip = \"{vip}\"\nport = {PORT}\n\
+                     forward = \"dnat\"\nbackends = [{backends}]\n\
+                     check = {{ type = \"tcp\", interval = \"100ms\", timeout = \"1s\" }}\n{keys}\n"
+                )
+            })
+            .collect();
+        format!("[dataplane]\ninterfaces = {interfaces:?}\n{dataplane}\n{services}")
+    }
+}
+
+/// Starts a server on each backend.
+pub(crate) fn serve(topology: &Topology) -> Vec<Backend> {
+    topology
+        .backends
+        .iter()
+        .map(|host| Backend::on_host(host, HTTP_PORT, ECHO_PORT))
+        .collect()
+}
+
+/// Waits until every backend of every service is up.
+pub(crate) fn wait_until_well(agent: &Agent) {
+    wait_until("every backend is up", LIMIT, || {
+        let health = agent.cli(&["health", "-o", "json"]);
+        let backends = health.as_array().expect("health is a list");
+        !backends.is_empty() && backends.iter().all(|backend| backend["state"] == "up")
+    });
+}
+
+/// Whether a request to the VIP is answered by a backend within a second.
+pub(crate) fn answers(client: &NetNs, vip: IpAddr) -> bool {
+    let url = match vip {
+        IpAddr::V4(vip) => format!("http://{vip}:{PORT}/"),
+        IpAddr::V6(vip) => format!("http://[{vip}]:{PORT}/"),
+    };
+    let output = client
+        .command("curl")
+        .args(["-sS", "--max-time", "1", &url])
+        .output()
+        .expect("run curl");
+    output.status.success() && output.stdout.starts_with(b"backend")
+}
+
+/// An agent that is started by another program, which becomes it, such as `prlimit` with options.
+pub(crate) fn through(agent: &Agent, ns: &NetNs, launcher: &[&str]) -> Command {
+    let run = agent.run_command();
+    let mut command = ns.command(launcher[0]);
+    command
+        .args(&launcher[1..])
+        .arg(run.get_program())
+        .args(run.get_args());
+    command
+}
+
+/// Runs an agent that is not to start, and returns what it says. `launcher` starts it.
+pub(crate) fn refusal(ns: &NetNs, config: &str, launcher: &[&str]) -> String {
+    let agent = Agent::prepare(&agent_binary(), ns, config);
+    let limited: Vec<&str> = ["timeout", "20"].iter().chain(launcher).copied().collect();
+    let Output { status, stderr, .. } = through(&agent, ns, &limited)
+        .output()
+        .expect("run the agent");
+    let said = String::from_utf8_lossy(&stderr).into_owned();
+    assert_eq!(status.code(), Some(1), "{status}: {said}");
+    said
+}

@@ -124,12 +124,7 @@ fn every_topology_carries_both_families_between_client_and_backends() {
             .iter()
             .map(|host| Backend::on_host(host, HTTP_PORT, UDP_PORT))
             .collect();
-        let replies = if two_interfaces {
-            vec![Replies::ViaBalancer]
-        } else {
-            vec![Replies::ViaBalancer, Replies::Direct]
-        };
-        for replies in replies {
+        for replies in [Replies::ViaBalancer, Replies::Direct] {
             topology.route_replies(replies);
             for host in &topology.backends {
                 for v6 in [false, true] {

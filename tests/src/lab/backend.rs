@@ -20,10 +20,16 @@ pub enum BackendKind {
         /// Sockets for the echo.
         udp: Vec<SocketAddr>,
     },
-    /// nginx, which answers every request with the backend's name.
+    /// nginx, which answers every request with the backend's name, and with the client's address
+    /// in the header field `X-Client`.
     Nginx {
         /// Sockets for HTTP.
         http: Vec<SocketAddr>,
+    },
+    /// iperf3 on every address of the host. It has one client at a time.
+    Iperf {
+        /// Port.
+        port: u16,
     },
 }
 
@@ -82,6 +88,7 @@ impl Backend {
         self.process = Some(match &self.kind {
             BackendKind::BuiltIn { http, udp } => start_built_in(&self.ns, &self.name, http, udp),
             BackendKind::Nginx { http } => start_nginx(&self.ns, &self.name, http),
+            BackendKind::Iperf { port } => start_iperf(&self.ns, &self.name, *port),
         });
     }
 }
@@ -147,6 +154,26 @@ fn start_nginx(ns: &NetNs, name: &str, http: &[SocketAddr]) -> Process {
     process
 }
 
+fn start_iperf(ns: &NetNs, name: &str, port: u16) -> Process {
+    let lab = ns.lab();
+    let log = lab.directory().join(format!("{name}-iperf.log"));
+    let mut command = ns.command("iperf3");
+    command
+        .args(["--server", "--forceflush", "--port", &port.to_string()])
+        .arg("--logfile")
+        .arg(&log)
+        .stdin(Stdio::null());
+    let mut process = Process::start(lab, name, command);
+    // To connect would be to be its client.
+    let what = format!("iperf3 listens on {name}");
+    wait_until(&what, Duration::from_secs(5), || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        assert!(process.is_running(), "iperf3 on {name} ended:\n{log}");
+        log.contains("listening")
+    });
+    process
+}
+
 /// One process: workers would outlive a master that is killed.
 fn nginx_config(lab: &Lab, name: &str, http: &[SocketAddr]) -> String {
     let directory = lab.directory().join(format!("{name}-nginx"));
@@ -163,7 +190,8 @@ fn nginx_config(lab: &Lab, name: &str, http: &[SocketAddr]) -> String {
         "user root;\ndaemon off;\nmaster_process off;\npid {directory}/pid;\n\
          events {{ worker_connections 4096; }}\n\
          http {{\naccess_log off;\nkeepalive_requests 1000000;\n{temporary}\
-         server {{\n{listen}location / {{ add_header X-Backend {name}; return 200 \"{name}\\n\"; \
+         server {{\n{listen}location / {{ add_header X-Backend {name}; \
+         add_header X-Client $remote_addr; return 200 \"{name}\\n\"; \
          }}\n}}\n}}\n"
     )
 }

@@ -15,6 +15,8 @@ pub(super) const BACK: u8 = 1;
 pub(super) const FRONT: u8 = 2;
 /// Subnet of router and client.
 pub(super) const BEYOND: u8 = 3;
+/// Last byte of the addresses of the bypass.
+pub(super) const BYPASS: u8 = 3;
 /// Last byte of the first backend's address.
 pub(super) const FIRST_BACKEND: u8 = 11;
 

@@ -8,6 +8,8 @@
 //! | client, or the router in front of it | 10.80.2.2 | fd80:0:0:2::2 |
 //! | router, towards the client | 10.80.3.1 | fd80:0:0:3::1 |
 //! | client behind the router | 10.80.3.2 | fd80:0:0:3::2 |
+//! | bypass, towards backends | 10.80.1.3 | fd80:0:0:1::3 |
+//! | bypass, towards the client | 10.80.2.3 | fd80:0:0:2::3 |
 //! | VIP | 192.0.2.10 | 2001:db8::10 |
 //!
 //! Every prefix is 24 or 64 bits long. Every host has its interface `eth0`; a balancer with two has
@@ -19,15 +21,16 @@
 //! so a cable can be cut without that either end sees its link go down.
 //!
 //! Clients and routers route the VIPs to the balancer. Backends send replies to the client by the
-//! balancer until [`Topology::route_replies`] says otherwise.
+//! balancer until [`Topology::route_replies`] says otherwise. The bypass is a router from the link of
+//! the backends to that of the client, where these are two; it is there once replies go by it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::OnceLock};
 
 use super::{
     Lab, NetNs,
     hosts::{
-        BACK, BACK_BRIDGE, BEYOND, FIRST_BACKEND, FRONT, FRONT_BRIDGE, Host, VIP_V4, VIP_V6,
-        add_addresses, build_balancer, build_host, default_route, forward, new_host,
+        BACK, BACK_BRIDGE, BEYOND, BYPASS, FIRST_BACKEND, FRONT, FRONT_BRIDGE, Host, VIP_V4,
+        VIP_V6, add_addresses, build_balancer, build_host, default_route, forward, new_host,
         on_link_routes, put_vips_on_loopback, route,
     },
 };
@@ -46,9 +49,11 @@ pub struct Shape {
 /// How backends' replies reach the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replies {
-    /// Through the balancer, which destination NAT needs.
+    /// Through the balancer, which destination NAT needs. Where that is not used, the balancer's
+    /// kernel is their router.
     ViaBalancer,
-    /// Directly, as with direct server return. Only where client and backends share the link.
+    /// Without the balancer, as with direct server return: over the link that client and backends
+    /// share, or by the bypass where they share none.
     Direct,
 }
 
@@ -68,6 +73,7 @@ pub struct Topology {
     pub balancer: Host,
     /// The backends.
     pub backends: Vec<Host>,
+    bypass: OnceLock<Host>,
 }
 
 impl Topology {
@@ -171,6 +177,7 @@ impl Topology {
             router,
             balancer,
             backends,
+            bypass: OnceLock::new(),
         };
         topology.route_replies(Replies::ViaBalancer);
         topology
@@ -188,26 +195,40 @@ impl Topology {
 
     /// Says how replies of the backends reach the client.
     pub fn route_replies(&self, replies: Replies) {
+        let shared_link = !self.shape.two_interfaces;
         for backend in &self.backends {
             match replies {
                 Replies::ViaBalancer => default_route(&backend.ns, BACK, 1),
-                Replies::Direct => {
-                    assert!(
-                        !self.shape.two_interfaces,
-                        "client and backends share no link"
-                    );
+                Replies::Direct if shared_link => {
                     on_link_routes(&backend.ns);
                     if self.shape.routed_client {
                         default_route(&backend.ns, FRONT, 2);
                     }
                 }
+                Replies::Direct => {
+                    self.bypass.get_or_init(|| self.build_bypass());
+                    default_route(&backend.ns, BACK, BYPASS);
+                }
             }
         }
-        if replies == Replies::Direct {
+        if replies == Replies::Direct && shared_link {
             let neighbour = self.router.as_ref().unwrap_or(&self.client);
             neighbour.ns.ip("route replace 10.80.1.0/24 dev eth0");
             neighbour.ns.ip("-6 route replace fd80:0:0:1::/64 dev eth0");
         }
+    }
+
+    fn build_bypass(&self) -> Host {
+        let (lab, switch) = (&self.lab, &self.switch);
+        let bypass = build_host(lab, switch, FRONT_BRIDGE, "bypass", FRONT, BYPASS);
+        bypass.ns.cable("eth1", switch, "bypass-back", None);
+        switch.bridge_port(BACK_BRIDGE, "bypass-back");
+        add_addresses(&bypass.ns, "eth1", BACK, BYPASS);
+        forward(&bypass.ns);
+        if self.shape.routed_client {
+            default_route(&bypass.ns, FRONT, 2);
+        }
+        bypass
     }
 
     /// Puts the VIPs on the loopback of every backend, and keeps the backends from answering ARP
@@ -223,6 +244,13 @@ impl Topology {
     /// Makes the VIPs local addresses of the balancer.
     pub fn put_vips_on_balancer(&self) {
         put_vips_on_loopback(&self.balancer.ns);
+    }
+
+    /// Ends what [`Topology::put_vips_on_balancer`] began.
+    pub fn take_vips_off_balancer(&self) {
+        for vip in [format!("{VIP_V4}/32"), format!("{VIP_V6}/128")] {
+            self.balancer.ns.ip(&format!("addr del {vip} dev lo"));
+        }
     }
 
     /// Cuts a backend off: its cable hangs loose from the switch, which nobody sees who does not look

@@ -15,8 +15,8 @@ mod surroundings;
 mod world;
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -103,6 +103,8 @@ struct Daemon {
     tracker: InterfaceTracker,
     view: InterfaceView,
     next_hops: NextHops,
+    /// Backends of which the log says that they are not sent to.
+    unresolved: BTreeSet<IpAddr>,
     commands: mpsc::Receiver<Command>,
     started: Instant,
     revision: u64,
@@ -165,6 +167,7 @@ impl Daemon {
             tracker,
             view,
             next_hops: HashMap::new(),
+            unresolved: BTreeSet::new(),
             commands,
             started: Instant::now(),
             revision: 0,

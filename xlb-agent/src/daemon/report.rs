@@ -1,5 +1,7 @@
 //! What the daemon tells of itself.
 
+use std::net::IpAddr;
+
 use xlb_common::{
     maps::{backend_flag, feature},
     next_hop::NextHop,
@@ -17,6 +19,7 @@ use xlb_control::{
 use super::{Daemon, now_s};
 use crate::{
     engine::{self, goal},
+    netlink,
     plan::Intent,
     ring,
 };
@@ -337,6 +340,13 @@ impl Daemon {
         }
     }
 
+    /// Why there is no next hop to an address, in a sentence.
+    fn obstacle(&self, address: IpAddr) -> Option<String> {
+        let tables = self.tables.borrow().clone();
+        let why = netlink::resolve(&tables, address, &self.view.indexes()).err();
+        why.map(|why| why.to_string())
+    }
+
     pub(super) fn health_list(&self, service: Option<&str>) -> Result<Vec<HealthStatus>, String> {
         let services: Vec<&Service> = match service {
             None => self.merged.config.services.values().collect(),
@@ -359,17 +369,22 @@ impl Daemon {
                     .check
                     .as_ref()
                     .and_then(|check| self.checker.snapshot(&Target::new(endpoint, check)));
+                let state = self.state_of(pool, endpoint, flags);
+                // What a probe came to says less than why none can be sent.
+                let obstacle = (state == BackendState::Unresolved)
+                    .then(|| self.obstacle(endpoint.ip()))
+                    .flatten();
                 list.push(HealthStatus {
                     service: service.name.clone(),
                     pool: pool.name.clone(),
                     endpoint,
-                    state: self.state_of(pool, endpoint, flags),
+                    state,
                     reason: snapshot
                         .as_ref()
                         .map_or("NONE".to_owned(), |s| s.code.to_string()),
-                    detail: snapshot
-                        .as_ref()
-                        .map_or_else(String::new, |s| s.detail.to_string()),
+                    detail: obstacle
+                        .or_else(|| snapshot.as_ref().map(|s| s.detail.to_string()))
+                        .unwrap_or_default(),
                     rise: snapshot.as_ref().map_or(0, |s| s.rise),
                     fall: snapshot.as_ref().map_or(0, |s| s.fall),
                     since_s: snapshot.as_ref().map_or(0, |s| s.since.elapsed().as_secs()),

@@ -42,6 +42,7 @@ impl Daemon {
         self.view = view;
         self.set_client_routes(&tables, &allowed, &egress)?;
         let next_hops = self.resolve_next_hops();
+        self.tell_of_obstacles(&tables, &allowed, &next_hops);
         if next_hops == self.next_hops {
             return Ok(());
         }
@@ -65,6 +66,35 @@ impl Daemon {
             .filter(|name| self.engine.pools.contains_key(name))
             .collect();
         affected.iter().try_for_each(|name| self.update_pool(name))
+    }
+
+    /// Says in the log which backends cannot be sent to and why, and which can be sent to again. A
+    /// neighbour that was only just asked for is no news yet, and one that does not answer is asked
+    /// again and again.
+    fn tell_of_obstacles(
+        &mut self,
+        tables: &netlink::Tables,
+        allowed: &BTreeSet<u32>,
+        next_hops: &NextHops,
+    ) {
+        self.unresolved
+            .retain(|address| next_hops.contains_key(address));
+        for (&address, (hop, _)) in next_hops {
+            if hop.is_known() {
+                if self.unresolved.remove(&address) {
+                    tracing::info!("{address} is resolved: it is sent to");
+                }
+                continue;
+            }
+            match netlink::resolve(tables, address, allowed) {
+                Ok(_) | Err(netlink::Unresolved::NeighbourUnknown { .. }) => (),
+                Err(why) => {
+                    if self.unresolved.insert(address) {
+                        tracing::warn!("{address} is not sent to: {why}");
+                    }
+                }
+            }
+        }
     }
 
     fn set_client_routes(

@@ -1,0 +1,17 @@
+//! Traffic through the real agent and program, from client to backend and back: every forwarding
+//! mode over every kind of network, and next hops that change.
+
+#[path = "traffic/flows.rs"]
+mod flows;
+#[path = "traffic/links.rs"]
+mod links;
+#[path = "traffic/modes.rs"]
+mod modes;
+#[path = "traffic/next_hops.rs"]
+mod next_hops;
+#[path = "traffic/plain.rs"]
+mod plain;
+#[path = "traffic/replies.rs"]
+mod replies;
+#[path = "traffic/stage.rs"]
+mod stage;

@@ -31,6 +31,7 @@ pub(crate) fn curl(client: &NetNs, target: SocketAddr, requests: usize) -> Vec<A
         "curl",
         "-sS",
         "--fail",
+        "--fail-early",
         "--max-time",
         &limit,
         "-H",

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use xlb_tests::lab::{Host, NetNs};
+use xlb_tests::lab::{Host, Lab, NetNs, Topology};
 
 use crate::plain::{Plain, far, link_local, mac};
 
@@ -16,10 +16,14 @@ pub(crate) fn announce_changes(ns: &NetNs) {
     ns.sysctl("net/ipv6/conf/eth0/ndisc_notify", "1");
 }
 
-/// Has a host forget its neighbours, as if their entries had expired.
-pub(crate) fn forget_neighbours(host: &Host) {
-    host.ns.ip("-4 neigh flush dev eth0");
-    host.ns.ip("-6 neigh flush dev eth0");
+/// Has the balancer forget neighbours, as if their entries had expired.
+pub(crate) fn forget<'a>(plain: &Plain, neighbours: impl IntoIterator<Item = &'a Host>) {
+    for host in neighbours {
+        for v6 in [false, true] {
+            let entry = format!("neigh del {} dev eth0", host.address(v6));
+            plain.topology.balancer.ns.ip(&entry);
+        }
+    }
 }
 
 #[test]
@@ -37,15 +41,16 @@ fn a_backend_that_announces_another_mac_address_is_sent_to_there() {
 
 #[test]
 fn a_backend_that_changes_its_mac_address_in_silence_is_found_again() {
-    let plain = Plain::one_link("silent", 1, &[]);
+    let topology = Topology::one_link(&Lab::new("silent"), 1);
     // The kernel takes a neighbour for reachable for half a minute, and five seconds more.
     for family in ["ipv4", "ipv6"] {
         let of = |key| format!("net/{family}/neigh/eth0/{key}");
-        let balancer = &plain.topology.balancer.ns;
+        let balancer = &topology.balancer.ns;
         balancer.sysctl(&of("base_reachable_time_ms"), "500");
         balancer.sysctl(&of("delay_first_probe_time"), "0");
         balancer.sysctl(&of("retrans_time_ms"), "100");
     }
+    let plain = Plain::start(topology, &[]);
     let host = &plain.topology.backends[0];
     plain.expect_answers(&["backend1"]);
     host.ns.ip(&format!("link set eth0 address {NEW_MAC}"));
@@ -93,7 +98,7 @@ fn a_backend_that_stops_to_answer_is_not_sent_to_until_it_answers_again() {
     let (topology, host) = (&plain.topology, &plain.topology.backends[1]);
     plain.expect_answers(&["backend1", "backend2"]);
     // An entry that expires while its host is well is no reason to stop.
-    forget_neighbours(&topology.balancer);
+    forget(&plain, &topology.backends);
     for v6 in [false, true] {
         for host in &topology.backends {
             plain.wait_for_state(host.address(v6), "up");
@@ -102,7 +107,7 @@ fn a_backend_that_stops_to_answer_is_not_sent_to_until_it_answers_again() {
     plain.expect_answers(&["backend1", "backend2"]);
 
     topology.cut(host);
-    forget_neighbours(&topology.balancer);
+    forget(&plain, [host]);
     for v6 in [false, true] {
         plain.wait_for_state(host.address(v6), "unresolved");
     }

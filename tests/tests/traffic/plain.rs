@@ -59,7 +59,8 @@ impl Plain {
         Self::start(topology, &[])
     }
 
-    fn start(topology: Topology, others: &[IpAddr]) -> Self {
+    /// The backends of the topology, and others.
+    pub(crate) fn start(topology: Topology, others: &[IpAddr]) -> Self {
         let own = topology.backends.iter();
         let own = own.flat_map(|host| [false, true].map(|v6| host.address(v6)));
         let addresses: Vec<IpAddr> = own.chain(others.iter().copied()).collect();

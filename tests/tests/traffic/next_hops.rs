@@ -1,11 +1,11 @@
 //! Next hops that change while traffic flows: the agent follows the kernel, and says where it
 //! cannot send.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
-use xlb_tests::lab::{Host, Lab, NetNs, Topology};
+use xlb_tests::lab::{Host, Lab, Load, LoadOptions, NetNs, Topology, wait_until};
 
-use crate::plain::{Plain, far, link_local, mac};
+use crate::plain::{LIMIT, Plain, far, link_local, mac, target};
 
 /// MAC address that nobody in a lab has.
 pub(crate) const NEW_MAC: &str = "02:00:00:00:00:99";
@@ -174,4 +174,41 @@ fn gateways_may_be_link_local_and_of_the_other_family() {
         plain.wait_for_next_hop(far(v6), &mac(other));
     }
     plain.expect_answers(&["backend2"]);
+}
+
+/// Backends become known one after the other. If that moved slots, each start would look like a
+/// change to every connection.
+#[test]
+fn an_agent_that_starts_moves_no_slots() {
+    let plain = Plain::one_link("start", 3, &[]);
+    plain.expect_answers(&["backend1", "backend2", "backend3"]);
+    let status = plain.agent.cli(&["status", "-o", "json"]);
+    for pool in status["pools"].as_array().expect("pools are a list") {
+        assert_eq!(pool["moving_slots"], 0, "{pool}");
+    }
+}
+
+/// The kernel may forget who is sent to by XDP alone, and an agent must not take that for a reason
+/// to stop what flows.
+#[test]
+fn an_agent_that_starts_again_loses_no_packet_though_the_kernel_has_forgotten_the_backends() {
+    let mut plain = Plain::one_link("again", 2, &[]);
+    plain.expect_answers(&["backend1", "backend2"]);
+    let client = &plain.topology.client.ns;
+    // A SYN that is lost is sent again after a second.
+    let options = LoadOptions {
+        timeout: Duration::from_millis(900),
+        ..LoadOptions::new(target(false))
+    };
+    let load = Load::start(client, options);
+    plain.agent.stop();
+    forget(&plain, &plain.topology.backends);
+    let answered = load.answered();
+    plain.agent.start_again();
+    wait_until("requests are answered", LIMIT, || {
+        load.answered() >= answered + 100
+    });
+    let requests = load.stop();
+    let failed = requests.iter().filter(|request| request.failed()).count();
+    assert_eq!(failed, 0, "of {} requests", requests.len());
 }

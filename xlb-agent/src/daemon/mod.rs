@@ -174,6 +174,7 @@ impl Daemon {
             last_reload_error: None,
         };
         daemon.intents = daemon.intents_of(&daemon.merged);
+        daemon.meet_neighbours().await?;
         daemon.look_around()?;
         daemon.apply()?;
         Ok(daemon)

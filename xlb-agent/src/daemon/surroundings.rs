@@ -1,6 +1,9 @@
 //! What netlink says: interfaces, next hops of backends, routes of replies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::Context;
 use xlb_common::{limits::MAX_ROUTES, next_hop::NextHop};
@@ -14,7 +17,39 @@ use crate::{
     netlink::{self, InterfaceView},
 };
 
+/// How long a start may wait for neighbours. Those that are there answer in milliseconds.
+const NEIGHBOURS_LIMIT: Duration = Duration::from_secs(1);
+
 impl Daemon {
+    /// Waits until the neighbours that backends are reached by are known, or do not answer.
+    ///
+    /// The kernel forgets neighbours that only XDP sends to. An agent that took over without asking
+    /// would stop what flows to them, and one that starts afresh would give all slots to the first
+    /// that answers, and then move them.
+    pub(super) async fn meet_neighbours(&mut self) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + NEIGHBOURS_LIMIT;
+        while self.lacks_neighbours() {
+            match tokio::time::timeout_at(deadline, self.tables.changed()).await {
+                Ok(changed) => changed.context("read neighbours")?,
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a backend has no next hop only because nobody has asked for it, or no answer has
+    /// come yet. What is lacking is asked for.
+    fn lacks_neighbours(&self) -> bool {
+        let tables = self.tables.borrow().clone();
+        let allowed = self.view.indexes();
+        self.want_neighbours(&tables, &allowed);
+        let lacks = |address| {
+            let resolved = netlink::resolve(&tables, address, &allowed);
+            matches!(resolved, Err(netlink::Unresolved::NeighbourUnknown { .. }))
+        };
+        world::addresses(&self.merged.config).into_iter().any(lacks)
+    }
+
     /// Takes in what netlink says: interfaces, next hops, routes of replies.
     pub(super) fn look_around(&mut self) -> anyhow::Result<()> {
         let tables = self.tables.borrow_and_update().clone();
@@ -164,12 +199,16 @@ impl Daemon {
         let tables = self.tables.borrow().clone();
         let allowed = self.view.indexes();
         let egress = egress_indexes(&self.file.dataplane.interfaces, &self.view);
-        let mut wanted = netlink::wanted_gateways(&tables, &allowed);
+        self.want_neighbours(&tables, &allowed);
+        world::resolve_all(&self.merged.config, &tables, &allowed, &egress)
+    }
+
+    fn want_neighbours(&self, tables: &netlink::Tables, allowed: &BTreeSet<u32>) {
+        let mut wanted = netlink::wanted_gateways(tables, allowed);
         for address in world::addresses(&self.merged.config) {
-            wanted.append(&mut netlink::wanted(&tables, address, &allowed));
+            wanted.append(&mut netlink::wanted(tables, address, allowed));
         }
         self.netlink.want(wanted);
-        world::resolve_all(&self.merged.config, &tables, &allowed, &egress)
     }
 }
 

@@ -176,18 +176,6 @@ fn gateways_may_be_link_local_and_of_the_other_family() {
     plain.expect_answers(&["backend2"]);
 }
 
-/// Backends become known one after the other. If that moved slots, each start would look like a
-/// change to every connection.
-#[test]
-fn an_agent_that_starts_moves_no_slots() {
-    let plain = Plain::one_link("start", 3, &[]);
-    plain.expect_answers(&["backend1", "backend2", "backend3"]);
-    let status = plain.agent.cli(&["status", "-o", "json"]);
-    for pool in status["pools"].as_array().expect("pools are a list") {
-        assert_eq!(pool["moving_slots"], 0, "{pool}");
-    }
-}
-
 /// The kernel may forget who is sent to by XDP alone, and an agent must not take that for a reason
 /// to stop what flows.
 #[test]

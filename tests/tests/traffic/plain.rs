@@ -72,7 +72,7 @@ impl Plain {
         let topology = Topology::one_link(&Lab::new(label), 2);
         for host in &topology.backends {
             for v6 in [false, true] {
-                host.ns.ip(&format!("addr add {} dev lo", far(v6)));
+                host.ns.ip(&format!("addr add {} dev lo nodad", far(v6)));
             }
         }
         let first = &topology.backends[0];

@@ -49,7 +49,10 @@ fn replies_follow_a_route_that_moves() {
     for v6 in [false, true] {
         let (client, balancer) = (topology.client.address(v6), topology.balancer.address(v6));
         let from = far(v6);
-        topology.client.ns.ip(&format!("addr add {from} dev lo"));
+        topology
+            .client
+            .ns
+            .ip(&format!("addr add {from} dev lo nodad"));
         let vip = target(v6).ip();
         let route = format!("route replace {vip} via {balancer} dev eth0 src {from}");
         topology.client.ns.ip(&route);

@@ -1,6 +1,7 @@
 //! Everything that somebody types who builds xlb, tries it out or works on it: `cargo xtask COMMAND`.
 
 mod apt;
+mod bench;
 mod build;
 mod check;
 mod demo;
@@ -68,6 +69,14 @@ enum Command {
     /// Example: cargo xtask demo --json
     #[command(verbatim_doc_comment)]
     Demo(demo::Options),
+    /// Measures what xlb costs, and writes target/bench/report.html.
+    ///
+    /// It needs root, and a machine that does nothing else. What follows the command's name is passed
+    /// on to the benchmark.
+    ///
+    /// Example: cargo xtask bench --quick
+    #[command(verbatim_doc_comment)]
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +86,7 @@ fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Test(options) => test::run(&options),
         Command::Demo(options) => demo::run(&options),
+        Command::Bench(options) => bench::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds the eBPF object, sets up its toolchain if need be, and returns where the object is.
+/// Builds the eBPF objects, sets up its toolchain if need be, and returns where xlb's is.
 pub(crate) fn ebpf() -> Result<PathBuf> {
     let toolchain = setup::ensure_toolchain()?;
     say(&format!(
@@ -56,16 +56,27 @@ pub(crate) fn ebpf() -> Result<PathBuf> {
         .arg(workspace::ebpf_target_dir())
         .env("RUSTFLAGS", EBPF_FLAGS);
     process::run(&mut command)?;
-    let object = object_path();
-    reject_panics(&object)?;
-    Ok(object)
+    for object in [object_path(), benchmark_object()] {
+        reject_panics(&object)?;
+    }
+    Ok(object_path())
 }
 
 /// Where the eBPF object is, or will be; the agent's build script looks there.
 fn object_path() -> PathBuf {
+    object("xlb-ebpf")
+}
+
+/// The same of the benchmark's programs.
+pub(crate) fn benchmark_object() -> PathBuf {
+    object("bench")
+}
+
+fn object(name: &str) -> PathBuf {
     workspace::ebpf_target_dir()
         .join(EBPF_TARGET)
-        .join("release/xlb-ebpf")
+        .join("release")
+        .join(name)
 }
 
 /// A cargo that builds the host's crates in the checkout, with the object of this build.

@@ -244,6 +244,9 @@ pub mod backend_cause {
     pub const REMOVED: u16 = 1 << 1;
     /// Taken out by a command.
     pub const DISABLED: u16 = 1 << 2;
+    /// Its checks fail, which is not all that `DOWN` may come from, and does not set it while every
+    /// backend of the pool fails them.
+    pub const FAILING: u16 = 1 << 3;
 }
 
 /// The agent's record of a pool: value of `POOLS`, by number from 1. The program does not read it.

@@ -20,6 +20,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 pub struct Agent {
     ns: NetNs,
     binary: PathBuf,
+    launcher: Vec<String>,
     directory: PathBuf,
     pin_directory: PathBuf,
     process: Option<Process>,
@@ -72,12 +73,24 @@ impl Agent {
         let agent = Self {
             ns: ns.clone(),
             binary,
+            launcher: Vec::new(),
             directory,
             pin_directory,
             process: None,
         };
         agent.write_config(config);
         agent
+    }
+
+    /// From now on it is started by a program that becomes it, such as `setpriv` with options.
+    pub fn start_through(&mut self, launcher: &[&str]) {
+        self.launcher = launcher.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    /// Directory of its socket, state, log and configuration.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Replaces the configuration file; [`Agent::cli`] with `reload` applies it.
@@ -138,7 +151,14 @@ impl Agent {
     /// The command that runs this agent, for tests that run it in a way of their own.
     #[must_use]
     pub fn run_command(&self) -> Command {
-        let mut command = self.ns.command(&self.binary);
+        let mut command = match self.launcher.split_first() {
+            None => self.ns.command(&self.binary),
+            Some((program, options)) => {
+                let mut command = self.ns.command(program);
+                command.args(options).arg(&self.binary);
+                command
+            }
+        };
         command
             .args(self.global_options())
             .args(["run", "--config"])

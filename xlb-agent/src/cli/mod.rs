@@ -65,7 +65,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         }
         Command::Unload => {
             let options = cli.global.options(Path::new(DEFAULT_CONFIG))?;
-            daemon::unload(&options).map(|()| Exit::Well)
+            print::changed(output, &daemon::unload(&options)?).map(|()| Exit::Well)
         }
     }
 }

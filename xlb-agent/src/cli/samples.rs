@@ -2,8 +2,9 @@
 
 use xlb_control::{
     api::{
-        BackendState, BackendStatus, Counters, HealthStatus, InterfaceStatus, MapStatus, Origin,
-        PoolStatus, ProgramStatus, ReasonCount, ServiceHealth, ServiceStatus, Status,
+        BackendState, BackendStatus, Change, ChangeStatus, Counters, HealthStatus, InterfaceStatus,
+        MapStatus, Origin, PoolStatus, ProgramStatus, ReasonCount, ServiceHealth, ServiceStatus,
+        Status,
     },
     config::{AllDown, Forward, Protocol},
 };
@@ -17,6 +18,7 @@ pub(super) fn backends() -> Vec<BackendStatus> {
         number,
         slots: 8191,
         leaving_slots: 0,
+        drain_ends_in_s: None,
         next_hop: Some("52:54:00:00:00:01 dev eth0".to_owned()),
         origin: Origin::File,
         counters: Counters {
@@ -29,6 +31,7 @@ pub(super) fn backends() -> Vec<BackendStatus> {
     };
     let mut leaving = backend("10.0.1.8:8080", 2, BackendState::Draining);
     (leaving.slots, leaving.leaving_slots) = (0, 5461);
+    leaving.drain_ends_in_s = Some(299);
     let mut new = backend("[2001:db8::7]:8080", 3, BackendState::Unresolved);
     (new.next_hop, new.origin, new.counters) = (None, Origin::Runtime, Counters::default());
     vec![backend("10.0.1.7:8080", 1, BackendState::Up), leaving, new]
@@ -90,6 +93,28 @@ pub(super) fn health() -> Vec<HealthStatus> {
     ]
 }
 
+fn changes() -> Vec<ChangeStatus> {
+    let endpoint = "10.0.1.8:8080".parse().unwrap();
+    let drain = Change::BackendDrain {
+        pool: "web".to_owned(),
+        endpoint,
+        timeout_s: Some(300),
+    };
+    let removal = Change::ServiceRemove {
+        name: "mail".to_owned(),
+    };
+    vec![
+        ChangeStatus {
+            change: drain,
+            stale: None,
+        },
+        ChangeStatus {
+            change: removal,
+            stale: Some("there is no service `mail`; use one of `dns-front`, `web`".to_owned()),
+        },
+    ]
+}
+
 pub(super) fn status() -> Status {
     let pool = |name: &str, moving_slots, moving_since_s| PoolStatus {
         name: name.to_owned(),
@@ -129,6 +154,7 @@ pub(super) fn status() -> Status {
         }],
         pools: vec![pool("web", 5461, Some(61)), pool("dns", 0, None)],
         services: services(),
+        changes: changes(),
         maps: vec![
             map("RING", 32_762, 65_536, 131_072),
             map("FLOWS", 0, 65_536, 8_388_608),

@@ -69,10 +69,6 @@ const COMMANDS_WAITING: usize = 64;
 ///
 /// When the socket can't be made.
 pub fn serve(path: &Path) -> anyhow::Result<mpsc::Receiver<Command>> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("create {} for the control socket", directory.display()))?;
-    }
     // A socket of an agent that was killed; the lock says that none runs.
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -7,6 +7,7 @@
 //! signals, clock ------/
 //! ```
 
+mod alone;
 pub mod api;
 mod files;
 mod report;
@@ -26,7 +27,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
-use xlb_common::maps::backend_flag;
+use xlb_common::maps::backend_cause;
 use xlb_control::{
     api::{Change, Changed},
     config::{
@@ -36,12 +37,13 @@ use xlb_control::{
     health::{Checker, HealthEvent, Target, Verdict},
 };
 
+pub use self::alone::unload;
 use self::{
     api::{Caller, Command},
     world::{Known, NextHops},
 };
 use crate::{
-    dataplane::{self, Dataplane, Interface, Spec},
+    dataplane::{Dataplane, Interface, Spec},
     engine::{self, Engine, goal},
     lock::Lock,
     netlink::{self, InterfaceTracker, InterfaceView},
@@ -66,23 +68,6 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         .build()
         .context("start the runtime")?
         .block_on(async { Daemon::start(options).await?.serve().await })
-}
-
-/// Removes everything that an agent left: links, program, maps.
-///
-/// # Errors
-///
-/// When an agent runs, or the pins can't be removed.
-pub fn unload(options: &Options) -> anyhow::Result<()> {
-    let _lock = if options.pin_dir.exists() {
-        Some(Lock::acquire(&[&options.pin_dir])?)
-    } else {
-        None
-    };
-    for line in dataplane::unload(&options.pin_dir)? {
-        println!("{line}");
-    }
-    Ok(())
 }
 
 struct Daemon {
@@ -123,14 +108,12 @@ impl Daemon {
         if !loaded.warnings.is_empty() {
             tracing::warn!("{}", loaded.warnings);
         }
-        std::fs::create_dir_all(&options.state_dir)
-            .with_context(|| format!("create {}", options.state_dir.display()))?;
-        dataplane::prepare_pin_dir(&options.pin_dir)?;
-        let lock = Lock::acquire(&[&options.state_dir, &options.pin_dir])?;
+        let lock = alone::take(&options)?;
         let file = loaded.config;
         refuse_unbuilt(&file)?;
         let changes = state::changes(&options.state_dir)?;
         let merged = overrides::apply(&file, &changes);
+        warn_of_stale(&merged);
         let key = state::hash_key(&file, &options.state_dir)?;
 
         let (netlink, mut tables) = netlink::spawn()?;
@@ -233,7 +216,7 @@ impl Daemon {
                     self.engine
                         .backend(&pool.name, backend.endpoint())
                         .map(|(_, entry)| {
-                            if entry.flags & backend_flag::DOWN == 0 {
+                            if entry.cause & backend_cause::FAILING == 0 {
                                 Verdict::Up
                             } else {
                                 Verdict::Down
@@ -310,9 +293,14 @@ impl Daemon {
         let changed = overrides::record(&mut changes, change, &self.file)?;
         state::keep_changes(&self.options.state_dir, &changes)
             .map_err(|error| format!("{error:#}"))?;
-        self.changes = changes;
-        self.take_over(self.file.clone())
-            .map_err(|error| format!("{error:#}"))?;
+        let before = self.changes.clone();
+        if let Err(refusal) = self.take_over(self.file.clone(), changes) {
+            // What the maps have no room for must not meet the next agent either.
+            if let Err(error) = state::keep_changes(&self.options.state_dir, &before) {
+                tracing::error!(error = format!("{error:#}"), "taking back a change");
+            }
+            return Err(format!("{refusal:#}"));
+        }
         Ok(changed)
     }
 
@@ -332,8 +320,11 @@ impl Daemon {
                             .to_owned(),
                     );
                 }
+                if !loaded.warnings.is_empty() {
+                    tracing::warn!("{}", loaded.warnings);
+                }
                 let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-                self.take_over(loaded.config)
+                self.take_over(loaded.config, self.changes.clone())
                     .map_err(|error| format!("{error:#}"))?;
                 Ok(Changed {
                     done: vec![format!("{} is in force", self.options.config.display())],
@@ -347,27 +338,43 @@ impl Daemon {
         outcome
     }
 
-    /// Makes a configuration, with the changes on top, the one in force.
-    fn take_over(&mut self, file: Config) -> anyhow::Result<()> {
+    /// Makes a configuration, with changes on top, the one in force. If the maps can't follow, what
+    /// was in force stays so.
+    fn take_over(&mut self, file: Config, changes: Vec<Change>) -> anyhow::Result<()> {
         refuse_unbuilt(&file)?;
-        let merged = overrides::apply(&file, &self.changes);
-        for (_, sentence) in &merged.stale {
-            tracing::warn!("{sentence}");
-        }
-        self.intents = self.intents_of(&merged);
-        self.file = file;
-        self.merged = merged;
+        let merged = overrides::apply(&file, &changes);
+        warn_of_stale(&merged);
+        let intents = self.intents_of(&merged);
+        let before = (
+            std::mem::replace(&mut self.file, file),
+            std::mem::replace(&mut self.changes, changes),
+            std::mem::replace(&mut self.merged, merged),
+            std::mem::replace(&mut self.intents, intents),
+        );
         self.next_hops = self.resolve_next_hops();
-        self.apply()
+        let Err(refusal) = self.apply() else {
+            return Ok(());
+        };
+        (self.file, self.changes, self.merged, self.intents) = before;
+        self.next_hops = self.resolve_next_hops();
+        if let Err(error) = self.apply() {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "going back to what was in force"
+            );
+        }
+        Err(refusal)
     }
 
-    /// What commands ask of backends. A drain that is running keeps its deadline.
+    /// What commands ask of backends. A drain that is running keeps its deadline, unless a new
+    /// command gives it another timeout.
     fn intents_of(&self, merged: &Merged) -> BTreeMap<(String, SocketAddr), Intent> {
         let intent = |key: &(String, SocketAddr), admin: &Admin| match admin {
             Admin::Disabled => Intent::Disabled,
             Admin::Draining { timeout } => {
                 let running = self.engine.backend(&key.0, key.1).and_then(|(_, entry)| {
-                    (entry.drain_deadline_s != 0).then_some(entry.drain_deadline_s)
+                    let goes_on = self.merged.admin.get(key) == Some(admin);
+                    (goes_on && entry.drain_deadline_s != 0).then_some(entry.drain_deadline_s)
                 });
                 let fresh = timeout.map(|timeout| {
                     now_s().saturating_add(u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX))
@@ -404,6 +411,12 @@ fn spec(config: &Config, view: &InterfaceView, key: [u8; 16]) -> Spec {
         features: goal::features(config),
         hash_key: [low, high],
         sizes: engine::sizes(config, None),
+    }
+}
+
+fn warn_of_stale(merged: &Merged) {
+    for (_, sentence) in &merged.stale {
+        tracing::warn!("a change made at run time has no effect any more: {sentence}");
     }
 }
 

@@ -9,8 +9,9 @@ use xlb_common::{
 };
 use xlb_control::{
     api::{
-        BackendState, BackendStatus, Change, Counters, HealthStatus, InterfaceStatus, MapStatus,
-        Origin, PoolStatus, ProgramStatus, ReasonCount, ServiceHealth, ServiceStatus, Status,
+        BackendState, BackendStatus, Change, ChangeStatus, Counters, HealthStatus, InterfaceStatus,
+        MapStatus, Origin, PoolStatus, ProgramStatus, ReasonCount, ServiceHealth, ServiceStatus,
+        Status,
     },
     config::{AllDown, Backend, Pool, Service},
     health::{State, Target},
@@ -88,8 +89,23 @@ impl Daemon {
                 .collect(),
             reasons: self.reasons(&services),
             services,
+            changes: self.changes_kept(),
             maps,
         }
+    }
+
+    fn changes_kept(&self) -> Vec<ChangeStatus> {
+        let stale = |index| {
+            let mut found = self.merged.stale.iter();
+            found.find(|(place, _)| *place == index)
+        };
+        let numbered = self.changes.iter().enumerate();
+        numbered
+            .map(|(index, change)| ChangeStatus {
+                change: change.clone(),
+                stale: stale(index).map(|(_, reason)| reason.clone()),
+            })
+            .collect()
     }
 
     fn interfaces(&self, attached: &[crate::dataplane::InterfaceStatus]) -> Vec<InterfaceStatus> {
@@ -276,6 +292,8 @@ impl Daemon {
                 number,
                 slots: slots(&|word| word.target() == number),
                 leaving_slots: slots(&|word| word.stable() == number && word.target() != number),
+                drain_ends_in_s: (entry.drain_deadline_s != 0)
+                    .then(|| u64::from(entry.drain_deadline_s.saturating_sub(now_s()))),
                 next_hop: hop.is_known().then(|| self.hop_text(hop)),
                 origin: self.origin(pool, endpoint),
                 counters: services

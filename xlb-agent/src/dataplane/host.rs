@@ -8,8 +8,12 @@ use super::error::DataplaneError;
 /// (5.8), the coarse clock (5.11), batches of tries (5.13), and memory accounted to the cgroup.
 const KERNEL_NEEDED: (u32, u32) = (5, 15);
 
-/// Fails if the process may not do what the data path needs, or the kernel can't.
-pub(super) fn check() -> Result<(), DataplaneError> {
+/// Checks that this process may do what the data path needs, and that the kernel can.
+///
+/// # Errors
+///
+/// Names every capability that is missing, or the kernel that is too old.
+pub fn check() -> Result<(), DataplaneError> {
     check_capabilities(|capability| {
         caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
     })?;

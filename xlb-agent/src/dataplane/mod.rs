@@ -42,6 +42,7 @@ pub use self::{
     events::Events,
     grace::rcu_grace_period,
     hash::{Applied, Flows, KernelMap, RouteKey, Routes},
+    host::check as check_host,
     layout::Sizes,
     mapped::{Arena, MappedArray, Word},
     maps::Maps,
@@ -90,7 +91,7 @@ impl Dataplane {
     /// Says what the host lacks or what the kernel refused. Maps of another layout are left alone,
     /// and so is everything if an interface does not exist or has somebody else's program.
     pub fn open(pin_dir: &Path, spec: &Spec) -> Result<(Self, Adopted), DataplaneError> {
-        host::check()?;
+        check_host()?;
         spec.check()?;
         prepare_pin_dir(pin_dir)?;
         let pins = Pins::new(pin_dir);

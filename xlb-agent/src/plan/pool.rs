@@ -195,6 +195,9 @@ fn wanted_entry(
         Intent::Drain { deadline_s } => (backend_cause::DRAINED, deadline_s.unwrap_or(0)),
         Intent::Disabled => (backend_cause::DISABLED, 0),
     };
+    if !member.well {
+        entry.cause |= backend_cause::FAILING;
+    }
     if member.intent != Intent::Serve || member.weight == 0 {
         entry.flags |= backend_flag::DRAIN;
     }

@@ -31,6 +31,8 @@ pub struct Status {
     pub pools: Vec<PoolStatus>,
     /// Services.
     pub services: Vec<ServiceStatus>,
+    /// Changes made at run time, on top of the file, in their order.
+    pub changes: Vec<ChangeStatus>,
     /// How full the maps are.
     pub maps: Vec<MapStatus>,
     /// Packets by the reason of their exit from the program, those that are not 0.
@@ -189,6 +191,8 @@ pub struct BackendStatus {
     pub slots: u32,
     /// Slots whose older connections still go to it although new ones don't.
     pub leaving_slots: u32,
+    /// Seconds until the connections that are left are moved, if it drains for a time only.
+    pub drain_ends_in_s: Option<u64>,
     /// MAC address of the next hop, and the interface that leads there.
     pub next_hop: Option<String>,
     /// Where it comes from.
@@ -329,6 +333,15 @@ pub enum Change {
         /// Name.
         name: String,
     },
+}
+
+/// A change at run time that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeStatus {
+    /// The change.
+    pub change: Change,
+    /// Why it has no effect, if the file has come to be at odds with it.
+    pub stale: Option<String>,
 }
 
 /// The answer to a request that changed something.

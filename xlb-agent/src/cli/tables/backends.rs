@@ -4,15 +4,15 @@ use xlb_control::api::BackendStatus;
 
 use super::{layout, or_dash};
 use crate::cli::{
-    units::{bytes, count},
+    units::{bytes, count, duration_s},
     values::name,
 };
 
 /// A line for each backend.
 pub(in crate::cli) fn table(backends: &[BackendStatus]) -> String {
     let headers = [
-        "POOL", "BACKEND", "WEIGHT", "STATE", "SLOTS", "LEAVING", "NEXT-HOP", "ORIGIN", "CONNS",
-        "PACKETS", "BYTES",
+        "POOL", "BACKEND", "WEIGHT", "STATE", "SLOTS", "LEAVING", "ENDS-IN", "NEXT-HOP", "ORIGIN",
+        "CONNS", "PACKETS", "BYTES",
     ];
     layout(
         headers,
@@ -24,6 +24,7 @@ pub(in crate::cli) fn table(backends: &[BackendStatus]) -> String {
                 name(&backend.state),
                 backend.slots.to_string(),
                 backend.leaving_slots.to_string(),
+                or_dash(backend.drain_ends_in_s.map(duration_s)),
                 or_dash(backend.next_hop.clone()),
                 name(&backend.origin),
                 count(backend.counters.connections),
@@ -44,10 +45,10 @@ mod tests {
         assert_eq!(
             table(&samples::backends()),
             "\
-POOL   BACKEND              WEIGHT   STATE        SLOTS   LEAVING   NEXT-HOP                     ORIGIN    CONNS   PACKETS   BYTES
-web    10.0.1.7:8080        1        up           8191    0         52:54:00:00:00:01 dev eth0   file      871     12.3k     1.5 MiB
-web    10.0.1.8:8080        1        draining     0       5461      52:54:00:00:00:01 dev eth0   file      871     12.3k     1.5 MiB
-web    [2001:db8::7]:8080   1        unresolved   8191    0         -                            runtime   0       0         0 B
+POOL   BACKEND              WEIGHT   STATE        SLOTS   LEAVING   ENDS-IN   NEXT-HOP                     ORIGIN    CONNS   PACKETS   BYTES
+web    10.0.1.7:8080        1        up           8191    0         -         52:54:00:00:00:01 dev eth0   file      871     12.3k     1.5 MiB
+web    10.0.1.8:8080        1        draining     0       5461      4m59s     52:54:00:00:00:01 dev eth0   file      871     12.3k     1.5 MiB
+web    [2001:db8::7]:8080   1        unresolved   8191    0         -         -                            runtime   0       0         0 B
 "
         );
     }

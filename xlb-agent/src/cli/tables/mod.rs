@@ -1,6 +1,7 @@
 //! Answers of the agent as text: pure functions from values to what is printed.
 
 mod backends;
+mod changes;
 mod health;
 mod services;
 mod status;

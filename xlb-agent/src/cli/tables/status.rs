@@ -6,7 +6,7 @@ use xlb_control::api::{
     InterfaceStatus, MapStatus, PoolStatus, ProgramStatus, ReasonCount, Status,
 };
 
-use super::{layout, services};
+use super::{changes, layout, services};
 use crate::cli::{
     units::{bytes, count, duration_s, percent},
     values::name,
@@ -23,6 +23,9 @@ pub(in crate::cli) fn overview(status: &Status) -> String {
     }
     if !status.services.is_empty() {
         paragraphs.push(services::table(&status.services));
+    }
+    if !status.changes.is_empty() {
+        paragraphs.push(changes::table(&status.changes));
     }
     if !status.maps.is_empty() {
         paragraphs.push(maps(&status.maps));
@@ -182,6 +185,10 @@ SERVICE     VIP                     FORWARD   POOL   HEALTH     BACKENDS   ORIGI
 web         192.0.2.10:443/tcp      dnat      web    up         3/3        file     871     12.3k     1.5 MiB
 dns-front   [2001:db8::53]:53/udp   l2-dsr    dns    degraded   2/3        file     871     12.3k     1.5 MiB
 
+CHANGE           OF     BACKEND         VALUE   EFFECT
+backend-drain    web    10.0.1.8:8080   300s    in force
+service-remove   mail   -               -       none: there is no service `mail`; use one of `dns-front`, `web`
+
 MAP     USED    CAPACITY   FILL    MEMORY
 RING    32.7k   65.5k      49.9%   128.0 KiB
 FLOWS   0       65.5k      0.0%    8.0 MiB
@@ -198,6 +205,7 @@ not-ours    pass     120
         let mut status = samples::status();
         status.last_reload_error = None;
         (status.pools, status.services) = (Vec::new(), Vec::new());
+        status.changes = Vec::new();
         (status.maps, status.reasons) = (Vec::new(), Vec::new());
         let text = overview(&status);
         assert_eq!(text.matches("\n\n").count(), 1, "{text}");

@@ -1,0 +1,296 @@
+//! Every command of the CLI, as a table and as JSON, and its exit codes.
+
+use serde_json::{Value, json};
+
+use crate::stage::{self, PATIENCE, Stage, pool};
+use xlb_tests::lab::{Topology, wait_until};
+
+/// As the usual configuration, with a pool `spare` that has no service.
+fn with_spare(topology: &Topology) -> String {
+    let spare = [stage::at(&topology.backends[0], 8081)];
+    stage::usual(topology) + &pool("spare", &spare, "")
+}
+
+#[test]
+fn every_command_answers_people_and_programs() {
+    let mut stage = Stage::prepare("commands", 2, with_spare);
+    stage.agent.start_again();
+    stage.wait_until_well();
+    questions(&stage);
+    changes(&stage);
+    a_drain_that_is_waited_for(&stage);
+    refusals(&stage);
+    slips_of_the_finger(&stage);
+    what_is_not_well(&mut stage);
+    no_agent(&mut stage);
+}
+
+fn questions(stage: &Stage) {
+    let config = stage.agent.config_path();
+    let check = format!("check {}", config.display());
+    let cases: [(&str, &str, &str, Value); 10] = [
+        ("status", "health   up", "/health", json!("up")),
+        ("health", "L4OK", "/0/reason", json!("L4OK")),
+        ("health web", "L4OK", "/1/service", json!("web")),
+        ("backend list", "10.80.1.12:7007", "/0/pool", json!("echo")),
+        (
+            "backend list web",
+            "10.80.1.11:8080",
+            "/1/state",
+            json!("up"),
+        ),
+        ("service list", "192.0.2.10:80/tcp", "/1/name", json!("web")),
+        ("service list", "192.0.2.10:7/udp", "/0/port", json!(7)),
+        ("service show web", "2 of 2 get new", "/accepting", json!(2)),
+        ("version", "xlb-agent 0.", "/version", json!("0.1.0")),
+        (
+            &check,
+            "2 services, 3 pools, 5 backends",
+            "/ok",
+            json!(true),
+        ),
+    ];
+    for (line, words, pointer, value) in cases {
+        for form in ["", " -o table"] {
+            let table = stage.cli(&format!("{line}{form}"));
+            assert_eq!(
+                (table.code, table.err.as_str()),
+                (0, ""),
+                "{line}: {table:?}"
+            );
+            assert!(table.out.contains(words), "{line}: {}", table.out);
+        }
+        let answer = stage.cli(&format!("{line} -o json"));
+        assert_eq!((answer.code, answer.err.as_str()), (0, ""), "{line}");
+        let found = answer.json().pointer(pointer).cloned();
+        assert_eq!(found, Some(value), "{line}: {}", answer.out);
+    }
+}
+
+/// Each change, first as people ask for it, then as programs do; the second round finds the stage
+/// as the first one found it.
+fn changes(stage: &Stage) {
+    const AT: &str = "10.80.1.12:8081";
+    let endpoint = AT.parse().expect("an address");
+    let reloaded = format!("{} is in force", stage.agent.config_path().display());
+    // A line, what it says it has done, and how that leaves the backend.
+    let steps: [(&str, &str, Value); 11] = [
+        (
+            "backend add web AT --weight 2",
+            "added AT to pool `web` with weight 2",
+            json!(["up", 2]),
+        ),
+        (
+            "backend weight web AT 3",
+            "weight of AT in pool `web` is 3",
+            json!(["up", 3]),
+        ),
+        (
+            "backend drain web AT --timeout 1h",
+            "draining AT in pool `web` for at most 3600 s",
+            json!(["draining", 3]),
+        ),
+        (
+            "backend undrain web AT",
+            "ended the drain of AT in pool `web`",
+            json!(["up", 3]),
+        ),
+        (
+            "backend disable web AT",
+            "disabled AT in pool `web`",
+            json!(["disabled", 3]),
+        ),
+        (
+            "backend enable web AT",
+            "enabled AT in pool `web`",
+            json!(["up", 3]),
+        ),
+        (
+            "backend enable web AT",
+            "backend AT of pool `web` was enabled already",
+            json!(["up", 3]),
+        ),
+        ("reload", &reloaded, json!(["up", 3])),
+        (
+            "backend remove web AT --drop",
+            "removed AT from pool `web`",
+            Value::Null,
+        ),
+        (
+            "service add more --vip 192.0.2.10 --port 81 --forward dnat --pool spare",
+            "added service `more` in front of pool `spare`",
+            Value::Null,
+        ),
+        ("service remove more", "removed service `more`", Value::Null),
+    ];
+    for form in ["table", "json"] {
+        for (line, done, left) in &steps {
+            let (line, done) = (line.replace("AT", AT), done.replace("AT", AT));
+            let run = stage.cli(&format!("{line} -o {form}"));
+            assert_eq!((run.code, run.err.as_str()), (0, ""), "{line}: {run:?}");
+            if form == "table" {
+                assert_eq!(run.out, format!("{done}\n"), "{line}");
+            } else {
+                let expected = json!({"done": [done], "warnings": []});
+                assert_eq!(run.json(), expected, "{line}");
+            }
+            if !left.is_null() {
+                wait_until(&format!("{line} leaves {left}"), PATIENCE, || {
+                    let row = stage.backend("web", endpoint);
+                    json!([row["state"], row["weight"]]) == *left
+                });
+            }
+        }
+        let services = stage.cli("service list -o json").json();
+        assert_eq!(services.as_array().map(Vec::len), Some(2), "{services}");
+    }
+}
+
+fn a_drain_that_is_waited_for(stage: &Stage) {
+    let at = stage.web(1);
+    let run = stage.cli(&format!("backend drain web {at} --wait --timeout 1s"));
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(
+        run.err.ends_with(&format!("{at} in pool web: drained\n")),
+        "{run:?}"
+    );
+    let run = stage.cli(&format!("backend undrain web {at}"));
+    assert_eq!(run.code, 0, "{run:?}");
+    stage.wait_for_state(at, "up");
+}
+
+fn refusals(stage: &Stage) {
+    let cases = [
+        (
+            "health wbe",
+            "there is no service `wbe`; did you mean `web`?",
+        ),
+        (
+            "service show wbe",
+            "there is no service `wbe`; did you mean `web`?",
+        ),
+        (
+            "service remove wbe",
+            "there is no service `wbe`; did you mean `web`?",
+        ),
+        (
+            "backend list spre",
+            "there is no pool or service `spre`; did you mean `spare`?",
+        ),
+        ("backend drain wbe 10.80.1.11:8080", "did you mean `web`?"),
+        ("backend add wbe 10.80.1.11:8080", "did you mean `web`?"),
+        (
+            "backend drain web 10.80.1.21:8080",
+            "pool `web` has no backend 10.80.1.21:8080; did you mean `10.80.1.11:8080`?",
+        ),
+        (
+            "backend weight web 10.80.1.11:80 2",
+            "did you mean `10.80.1.11:8080`?",
+        ),
+        (
+            "backend remove web 192.168.7.7:1",
+            "use one of `10.80.1.11:8080`, `10.80.1.12:8080`",
+        ),
+        (
+            "backend add web 10.80.1.11:8080",
+            "in pool `web` already; `xlb-agent backend weight` changes its weight",
+        ),
+        ("backend add web [fd80::7]:8080", "IPv"),
+        (
+            "service add web --vip 192.0.2.10 --port 81 --forward dnat --pool spare",
+            "service `web` exists already; choose another name",
+        ),
+        (
+            "service add more --vip 192.0.2.10 --port 80 --forward dnat --pool spare",
+            "`web`",
+        ),
+        (
+            "service add more --vip 192.0.2.10 --port 81 --forward dnat --pool web",
+            "10.80.1.11:8080",
+        ),
+        (
+            "service add more --vip 192.0.2.10 --port 81 --forward dnat --pool spate",
+            "did you mean `spare`?",
+        ),
+    ];
+    let before = stage.status();
+    for (line, words) in cases {
+        for form in ["table", "json"] {
+            let run = stage.cli(&format!("{line} -o {form}"));
+            run.refused_with(&["error: ", words]);
+        }
+    }
+    let after = stage.status();
+    assert_eq!(before["config_revision"], after["config_revision"]);
+    assert_eq!(after["changes"], json!([]));
+}
+
+fn slips_of_the_finger(stage: &Stage) {
+    let cases = [
+        ("", "Usage: "),
+        ("stauts", "a similar subcommand exists: 'status'"),
+        (
+            "status --outptu json",
+            "a similar argument exists: '--output'",
+        ),
+        ("status -o yaml", "[possible values: table, json]"),
+        ("health web echo", "unexpected argument 'echo'"),
+        ("backend drain web", "<ADDR:PORT>"),
+        ("backend drain web 10.80.1.11", "`10.0.1.7:8080`"),
+        ("backend drain web 10.80.1.11:8080 --timeout 5", "`30s`"),
+        ("backend weight web 10.80.1.11:8080 70000", "65535"),
+        (
+            "service add more --vip 192.0.2.10 --port 0 --forward dnat --pool spare",
+            "1..=65535",
+        ),
+        (
+            "service add more --vip web.example --port 1 --forward dnat --pool spare",
+            "invalid IP address",
+        ),
+    ];
+    for (line, words) in cases {
+        let run = stage.cli(line);
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{line}: {run:?}");
+        assert!(run.err.contains(words), "{line}: {run:?}");
+    }
+}
+
+fn what_is_not_well(stage: &mut Stage) {
+    stage.backends[0].kill9();
+    stage.wait_for_state(stage.web(0), "down");
+    for form in ["table", "json"] {
+        let run = stage.cli(&format!("status -o {form}"));
+        assert_eq!((run.code, run.err.as_str()), (1, ""), "{run:?}");
+    }
+    let status = stage.status();
+    assert_eq!(status["health"], "degraded");
+    // Only the status judges.
+    assert_eq!(stage.cli("health").code, 0);
+    stage.backends[0].start_again();
+    stage.wait_until_well();
+}
+
+fn no_agent(stage: &mut Stage) {
+    stage.agent.stop();
+    let socket = stage.agent.socket_path().display().to_string();
+    for form in ["table", "json"] {
+        let run = stage.cli(&format!("status -o {form}"));
+        assert_eq!((run.code, run.out.as_str()), (3, ""), "{run:?}");
+        assert!(
+            run.err.contains("no agent answers at") && run.err.contains(&socket),
+            "{run:?}"
+        );
+    }
+    for line in [
+        "health",
+        "backend list",
+        "backend drain web 10.80.1.11:8080",
+        "service list",
+        "service show web",
+        "reload",
+    ] {
+        stage
+            .cli(line)
+            .refused_with(&["no agent answers at", &socket]);
+    }
+}

@@ -26,8 +26,9 @@ fn every_command_answers_people_and_programs() {
 }
 
 fn questions(stage: &Stage) {
-    let config = stage.agent.config_path();
-    let check = format!("check {}", config.display());
+    let file = stage::usual(&stage.topology);
+    let file = stage.topology.lab.write_file("good.toml", &file);
+    let check = format!("check {}", file.display());
     let cases: [(&str, &str, &str, Value); 10] = [
         ("status", "health   up", "/health", json!("up")),
         ("health", "L4OK", "/0/reason", json!("L4OK")),
@@ -45,7 +46,7 @@ fn questions(stage: &Stage) {
         ("version", "xlb-agent 0.", "/version", json!("0.1.0")),
         (
             &check,
-            "2 services, 3 pools, 5 backends",
+            "2 services, 2 pools, 4 backends",
             "/ok",
             json!(true),
         ),
@@ -67,83 +68,70 @@ fn questions(stage: &Stage) {
     }
 }
 
+/// A line, what it says it has done, and how that leaves the backend.
+const CHANGES: &str = "\
+backend add web AT --weight 2 => added AT to pool `web` with weight 2 => up 2
+backend weight web AT 3 => weight of AT in pool `web` is 3 => up 3
+backend drain web AT --timeout 1h => draining AT in pool `web` for at most 3600 s => draining 3
+backend undrain web AT => ended the drain of AT in pool `web` => up 3
+backend disable web AT => disabled AT in pool `web` => disabled 3
+backend enable web AT => enabled AT in pool `web` => up 3
+backend enable web AT => backend AT of pool `web` was enabled already => up 3
+reload => FILE is in force => up 3
+backend remove web AT --drop => removed AT from pool `web` =>
+service add more --vip 192.0.2.10 --port 81 --forward dnat --pool spare => added service `more` in front of pool `spare` =>
+service remove more => removed service `more` =>";
+
 /// Each change, first as people ask for it, then as programs do; the second round finds the stage
 /// as the first one found it.
 fn changes(stage: &Stage) {
     const AT: &str = "10.80.1.12:8081";
     let endpoint = AT.parse().expect("an address");
-    let reloaded = format!("{} is in force", stage.agent.config_path().display());
-    // A line, what it says it has done, and how that leaves the backend.
-    let steps: [(&str, &str, Value); 11] = [
-        (
-            "backend add web AT --weight 2",
-            "added AT to pool `web` with weight 2",
-            json!(["up", 2]),
-        ),
-        (
-            "backend weight web AT 3",
-            "weight of AT in pool `web` is 3",
-            json!(["up", 3]),
-        ),
-        (
-            "backend drain web AT --timeout 1h",
-            "draining AT in pool `web` for at most 3600 s",
-            json!(["draining", 3]),
-        ),
-        (
-            "backend undrain web AT",
-            "ended the drain of AT in pool `web`",
-            json!(["up", 3]),
-        ),
-        (
-            "backend disable web AT",
-            "disabled AT in pool `web`",
-            json!(["disabled", 3]),
-        ),
-        (
-            "backend enable web AT",
-            "enabled AT in pool `web`",
-            json!(["up", 3]),
-        ),
-        (
-            "backend enable web AT",
-            "backend AT of pool `web` was enabled already",
-            json!(["up", 3]),
-        ),
-        ("reload", &reloaded, json!(["up", 3])),
-        (
-            "backend remove web AT --drop",
-            "removed AT from pool `web`",
-            Value::Null,
-        ),
-        (
-            "service add more --vip 192.0.2.10 --port 81 --forward dnat --pool spare",
-            "added service `more` in front of pool `spare`",
-            Value::Null,
-        ),
-        ("service remove more", "removed service `more`", Value::Null),
-    ];
+    let file = stage.agent.config_path().display().to_string();
+    let table = CHANGES.replace("AT", AT).replace("FILE", &file);
     for form in ["table", "json"] {
-        for (line, done, left) in &steps {
-            let (line, done) = (line.replace("AT", AT), done.replace("AT", AT));
+        for [line, done, left] in rows(&table) {
             let run = stage.cli(&format!("{line} -o {form}"));
-            assert_eq!((run.code, run.err.as_str()), (0, ""), "{line}: {run:?}");
-            if form == "table" {
-                assert_eq!(run.out, format!("{done}\n"), "{line}");
+            assert_eq!(run.code, 0, "{line}: {run:?}");
+            let (said, warned) = if form == "table" {
+                (run.out.trim_end().to_owned(), run.err.clone())
             } else {
-                let expected = json!({"done": [done], "warnings": []});
-                assert_eq!(run.json(), expected, "{line}");
-            }
-            if !left.is_null() {
+                let Value::Array(said) = &run.json()["done"] else {
+                    panic!("{line}: {run:?}");
+                };
+                let said: Vec<&str> = said.iter().filter_map(Value::as_str).collect();
+                let warnings = run.json()["warnings"].as_array().cloned();
+                let warned = warnings.into_iter().flatten().map(|w| w.to_string());
+                (said.join("\n"), warned.collect())
+            };
+            assert_eq!(said, done, "{line}");
+            let odd = if line == "reload" {
+                "no service uses pool `spare`"
+            } else {
+                ""
+            };
+            assert_eq!(warned.is_empty(), odd.is_empty(), "{line}: {warned}");
+            assert!(warned.contains(odd), "{line}: {warned}");
+            if !left.is_empty() {
                 wait_until(&format!("{line} leaves {left}"), PATIENCE, || {
                     let row = stage.backend("web", endpoint);
-                    json!([row["state"], row["weight"]]) == *left
+                    let state = row["state"].as_str().unwrap_or_default();
+                    format!("{state} {}", row["weight"]) == left
                 });
             }
         }
         let services = stage.cli("service list -o json").json();
         assert_eq!(services.as_array().map(Vec::len), Some(2), "{services}");
     }
+}
+
+/// The lines of a table, whose columns stand between arrows.
+fn rows<const N: usize>(table: &str) -> Vec<[&str; N]> {
+    let cells = |line| -> Vec<&str> { str::split(line, "=>").map(str::trim).collect() };
+    table
+        .lines()
+        .map(|line| cells(line).try_into().expect("as many columns as asked"))
+        .collect()
 }
 
 fn a_drain_that_is_waited_for(stage: &Stage) {
@@ -159,62 +147,26 @@ fn a_drain_that_is_waited_for(stage: &Stage) {
     stage.wait_for_state(at, "up");
 }
 
+const REFUSED: &str = "\
+health wbe => there is no service `wbe`; did you mean `web`?
+service show wbe => there is no service `wbe`; did you mean `web`?
+service remove wbe => there is no service `wbe`; did you mean `web`?
+backend list spre => there is no pool or service `spre`; did you mean `spare`?
+backend drain wbe 10.80.1.11:8080 => did you mean `web`?
+backend add wbe 10.80.1.11:8080 => did you mean `web`?
+backend drain web 10.80.1.21:8080 => pool `web` has no backend 10.80.1.21:8080; did you mean `10.80.1.11:8080`?
+backend weight web 10.80.1.11:80 2 => did you mean `10.80.1.11:8080`?
+backend remove web 192.168.7.7:1 => use one of `10.80.1.11:8080`, `10.80.1.12:8080`
+backend add web 10.80.1.11:8080 => in pool `web` already; `xlb-agent backend weight` changes its weight
+backend add web [fd80::7]:8080 => IPv
+service add web --vip 192.0.2.10 --port 81 --forward dnat --pool spare => service `web` exists already; choose another name
+service add more --vip 192.0.2.10 --port 80 --forward dnat --pool spare => `web`
+service add more --vip 192.0.2.10 --port 81 --forward dnat --pool web => 10.80.1.11:8080
+service add more --vip 192.0.2.10 --port 81 --forward dnat --pool spate => did you mean `spare`?";
+
 fn refusals(stage: &Stage) {
-    let cases = [
-        (
-            "health wbe",
-            "there is no service `wbe`; did you mean `web`?",
-        ),
-        (
-            "service show wbe",
-            "there is no service `wbe`; did you mean `web`?",
-        ),
-        (
-            "service remove wbe",
-            "there is no service `wbe`; did you mean `web`?",
-        ),
-        (
-            "backend list spre",
-            "there is no pool or service `spre`; did you mean `spare`?",
-        ),
-        ("backend drain wbe 10.80.1.11:8080", "did you mean `web`?"),
-        ("backend add wbe 10.80.1.11:8080", "did you mean `web`?"),
-        (
-            "backend drain web 10.80.1.21:8080",
-            "pool `web` has no backend 10.80.1.21:8080; did you mean `10.80.1.11:8080`?",
-        ),
-        (
-            "backend weight web 10.80.1.11:80 2",
-            "did you mean `10.80.1.11:8080`?",
-        ),
-        (
-            "backend remove web 192.168.7.7:1",
-            "use one of `10.80.1.11:8080`, `10.80.1.12:8080`",
-        ),
-        (
-            "backend add web 10.80.1.11:8080",
-            "in pool `web` already; `xlb-agent backend weight` changes its weight",
-        ),
-        ("backend add web [fd80::7]:8080", "IPv"),
-        (
-            "service add web --vip 192.0.2.10 --port 81 --forward dnat --pool spare",
-            "service `web` exists already; choose another name",
-        ),
-        (
-            "service add more --vip 192.0.2.10 --port 80 --forward dnat --pool spare",
-            "`web`",
-        ),
-        (
-            "service add more --vip 192.0.2.10 --port 81 --forward dnat --pool web",
-            "10.80.1.11:8080",
-        ),
-        (
-            "service add more --vip 192.0.2.10 --port 81 --forward dnat --pool spate",
-            "did you mean `spare`?",
-        ),
-    ];
     let before = stage.status();
-    for (line, words) in cases {
+    for [line, words] in rows(REFUSED) {
         for form in ["table", "json"] {
             let run = stage.cli(&format!("{line} -o {form}"));
             run.refused_with(&["error: ", words]);
@@ -225,30 +177,21 @@ fn refusals(stage: &Stage) {
     assert_eq!(after["changes"], json!([]));
 }
 
+const SLIPS: &str = "\
+ => Usage:
+stauts => a similar subcommand exists: 'status'
+status --outptu json => a similar argument exists: '--output'
+status -o yaml => [possible values: table, json]
+health web echo => unexpected argument 'echo'
+backend drain web => <ADDR:PORT>
+backend drain web 10.80.1.11 => `10.0.1.7:8080`
+backend drain web 10.80.1.11:8080 --timeout 5 => `30s`
+backend weight web 10.80.1.11:8080 70000 => 65535
+service add more --vip 192.0.2.10 --port 0 --forward dnat --pool spare => 1..=65535
+service add more --vip web.example --port 1 --forward dnat --pool spare => invalid IP address";
+
 fn slips_of_the_finger(stage: &Stage) {
-    let cases = [
-        ("", "Usage: "),
-        ("stauts", "a similar subcommand exists: 'status'"),
-        (
-            "status --outptu json",
-            "a similar argument exists: '--output'",
-        ),
-        ("status -o yaml", "[possible values: table, json]"),
-        ("health web echo", "unexpected argument 'echo'"),
-        ("backend drain web", "<ADDR:PORT>"),
-        ("backend drain web 10.80.1.11", "`10.0.1.7:8080`"),
-        ("backend drain web 10.80.1.11:8080 --timeout 5", "`30s`"),
-        ("backend weight web 10.80.1.11:8080 70000", "65535"),
-        (
-            "service add more --vip 192.0.2.10 --port 0 --forward dnat --pool spare",
-            "1..=65535",
-        ),
-        (
-            "service add more --vip web.example --port 1 --forward dnat --pool spare",
-            "invalid IP address",
-        ),
-    ];
-    for (line, words) in cases {
+    for [line, words] in rows(SLIPS) {
         let run = stage.cli(line);
         assert_eq!((run.code, run.out.as_str()), (2, ""), "{line}: {run:?}");
         assert!(run.err.contains(words), "{line}: {run:?}");

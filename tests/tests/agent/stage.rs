@@ -12,31 +12,31 @@ use xlb_tests::lab::{
 };
 
 /// How long something may take that takes a second on an idle machine.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where the service `web` is.
-pub const WEB: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(VIP_V4), 80);
+pub(crate) const WEB: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(VIP_V4), 80);
 /// Where the service `echo` is.
-pub const ECHO: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(VIP_V4), 7);
+pub(crate) const ECHO: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(VIP_V4), 7);
 
 /// A check that finds out quickly.
-pub const CHECK: &str =
-    r#"check = { type = "tcp", interval = "100ms", timeout = "200ms", rise = 2, fall = 2 }"#;
+pub(crate) const CHECK: &str =
+    r#"check = { type = "tcp", interval = "200ms", timeout = "200ms", rise = 2, fall = 2 }"#;
 /// The same for backends of UDP, whose hosts serve HTTP too.
-const CHECK_OF_ECHO: &str = r#"check = { type = "tcp", port = 8080, interval = "100ms", timeout = "200ms", rise = 2, fall = 2 }"#;
+const CHECK_OF_ECHO: &str = r#"check = { type = "tcp", port = 8080, interval = "200ms", timeout = "200ms", rise = 2, fall = 2 }"#;
 
 /// A balancer with an agent, a client and backends.
-pub struct Stage {
+pub(crate) struct Stage {
     /// First, since what is first is dropped first.
-    pub agent: Agent,
-    pub backends: Vec<Backend>,
-    pub topology: Topology,
+    pub(crate) agent: Agent,
+    pub(crate) backends: Vec<Backend>,
+    pub(crate) topology: Topology,
 }
 
 impl Stage {
     /// A stage on which the services `web` and `echo` run, and all is well.
     #[track_caller]
-    pub fn start(label: &str, backends: u8) -> Self {
+    pub(crate) fn start(label: &str, backends: u8) -> Self {
         let mut stage = Self::prepare(label, backends, usual);
         stage.agent.start_again();
         stage.wait_until_well();
@@ -44,7 +44,11 @@ impl Stage {
     }
 
     /// A stage whose backends serve and whose agent is still to be started.
-    pub fn prepare(label: &str, backends: u8, config: impl FnOnce(&Topology) -> String) -> Self {
+    pub(crate) fn prepare(
+        label: &str,
+        backends: u8,
+        config: impl FnOnce(&Topology) -> String,
+    ) -> Self {
         let topology = Topology::one_link(&Lab::new(label), backends);
         let backends = topology.backends.iter().map(serve).collect();
         let config = config(&topology);
@@ -56,12 +60,12 @@ impl Stage {
     }
 
     /// Where a backend serves the service `web`.
-    pub fn web(&self, backend: usize) -> SocketAddr {
+    pub(crate) fn web(&self, backend: usize) -> SocketAddr {
         at(&self.topology.backends[backend], 8080)
     }
 
     /// A client of the service `web`, patient enough for a busy machine.
-    pub fn load(&self) -> LoadOptions {
+    pub(crate) fn load(&self) -> LoadOptions {
         LoadOptions {
             every: Duration::from_millis(10),
             timeout: Duration::from_secs(2),
@@ -70,7 +74,7 @@ impl Stage {
     }
 
     #[track_caller]
-    pub fn wait_until_well(&self) {
+    pub(crate) fn wait_until_well(&self) {
         wait_until("all is well and was probed", PATIENCE, || {
             let rows = self.cli("health -o json").json();
             let rows = rows.as_array().expect("health is a list");
@@ -80,7 +84,7 @@ impl Stage {
 
     /// Waits until the backend of the pool `web` is in a state.
     #[track_caller]
-    pub fn wait_for_state(&self, backend: SocketAddr, state: &str) {
+    pub(crate) fn wait_for_state(&self, backend: SocketAddr, state: &str) {
         wait_until(&format!("{backend} is {state}"), PATIENCE, || {
             self.backend("web", backend)["state"] == state
         });
@@ -88,7 +92,7 @@ impl Stage {
 
     /// What `backend list` says of a backend.
     #[track_caller]
-    pub fn backend(&self, pool: &str, backend: SocketAddr) -> Value {
+    pub(crate) fn backend(&self, pool: &str, backend: SocketAddr) -> Value {
         let rows = self.cli(&format!("backend list {pool} -o json")).json();
         let rows = rows.as_array().expect("backends are a list");
         let row = rows
@@ -99,28 +103,20 @@ impl Stage {
 
     /// The status, however the agent is.
     #[track_caller]
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         self.cli("status -o json").json()
-    }
-
-    /// Packets that left the program for a reason.
-    pub fn packets(&self, reason: &str) -> u64 {
-        let status = self.status();
-        let reasons = status["reasons"].as_array().expect("reasons are a list");
-        let found = reasons.iter().find(|row| row["reason"] == reason);
-        found.and_then(|row| row["packets"].as_u64()).unwrap_or(0)
     }
 
     /// Runs the CLI with the words of a line.
     #[track_caller]
-    pub fn cli(&self, line: &str) -> Run {
+    pub(crate) fn cli(&self, line: &str) -> Run {
         let words: Vec<&str> = line.split_whitespace().collect();
         Run::of(self.agent.cli_output(&words))
     }
 
     /// Asks for a page by a new connection. An answer is the backend's name, a failure what curl
     /// says.
-    pub fn fetch(&self, from: SocketAddr) -> Result<String, String> {
+    pub(crate) fn fetch(&self, from: SocketAddr) -> Result<String, String> {
         let mut curl = self.topology.client.ns.command("curl");
         let run = run(curl.args(["-sS", "-m", "1", &format!("http://{from}/")]));
         if run.code == 0 {
@@ -133,10 +129,10 @@ impl Stage {
 
 /// How a command ended, and what it printed.
 #[derive(Debug)]
-pub struct Run {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Run {
@@ -149,13 +145,13 @@ impl Run {
     }
 
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
     /// Checks that the command was refused: code 1, nothing on stdout, and all of this on stderr.
     #[track_caller]
-    pub fn refused_with(&self, words: &[&str]) {
+    pub(crate) fn refused_with(&self, words: &[&str]) {
         assert_eq!(self.code, 1, "{self:?}");
         assert_eq!(self.out, "", "{self:?}");
         for words in words {
@@ -166,13 +162,13 @@ impl Run {
 
 /// Runs a command to its end.
 #[track_caller]
-pub fn run(command: &mut Command) -> Run {
+pub(crate) fn run(command: &mut Command) -> Run {
     let output = command.output();
     Run::of(output.unwrap_or_else(|error| panic!("run {command:?}: {error}")))
 }
 
 /// Serves HTTP on two ports, and an echo, as every backend here does.
-pub fn serve(host: &Host) -> Backend {
+pub(crate) fn serve(host: &Host) -> Backend {
     let kind = BackendKind::BuiltIn {
         http: vec![at(host, 8080), at(host, 8081)],
         udp: vec![at(host, 7007)],
@@ -180,12 +176,12 @@ pub fn serve(host: &Host) -> Backend {
     Backend::start(&host.ns, host.name(), kind)
 }
 
-pub fn at(host: &Host, port: u16) -> SocketAddr {
+pub(crate) fn at(host: &Host, port: u16) -> SocketAddr {
     SocketAddr::new(host.v4.into(), port)
 }
 
 /// The services `web` and `echo`, on every backend.
-pub fn usual(topology: &Topology) -> String {
+pub(crate) fn usual(topology: &Topology) -> String {
     let on = |port| -> Vec<SocketAddr> {
         let hosts = topology.backends.iter();
         hosts.map(|host| at(host, port)).collect()
@@ -200,11 +196,11 @@ pub fn usual(topology: &Topology) -> String {
     .concat()
 }
 
-pub fn dataplane() -> String {
+pub(crate) fn dataplane() -> String {
     "[dataplane]\ninterfaces = [\"eth0\"]\n".to_owned()
 }
 
-pub fn pool(name: &str, backends: &[SocketAddr], more: &str) -> String {
+pub(crate) fn pool(name: &str, backends: &[SocketAddr], more: &str) -> String {
     let backends: Vec<String> = backends
         .iter()
         .map(|at| format!("{{ address = \"{}\", port = {} }}", at.ip(), at.port()))
@@ -213,7 +209,7 @@ pub fn pool(name: &str, backends: &[SocketAddr], more: &str) -> String {
     format!("\n[[pool]]\nname = \"{name}\"\nbackends = [\n  {backends},\n]\n{more}\n")
 }
 
-pub fn service(name: &str, at: SocketAddr, pool: &str, more: &str) -> String {
+pub(crate) fn service(name: &str, at: SocketAddr, pool: &str, more: &str) -> String {
     let (vip, port) = (at.ip(), at.port());
     format!(
         "\n[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nport = {port}\nforward = \"dnat\"\n\

@@ -157,12 +157,18 @@ fn one_without_a_next_hop_is_not_sent_to() {
 #[test]
 fn when_none_is_well_all_are_used_and_nothing_moves() {
     let mut pool = Pool::new();
+    let (before, words) = (pool.backends.clone(), pool.words.clone());
     for member in &mut pool.goal.members {
         member.well = false;
     }
     let plan = pool.step(NOW_S);
     assert_eq!((plan.all_down, plan.accepting), (true, 0));
-    assert_eq!(plan.ops, []);
+    assert_eq!(pool.words, words);
+    // The next agent is to know what the checks said, and the program is not to act on it.
+    for ((_, now), (_, then)) in pool.backends.iter().zip(&before) {
+        assert_eq!(now.cause, backend_cause::FAILING);
+        assert_eq!(Backend { cause: 0, ..*now }, *then);
+    }
 }
 
 #[test]

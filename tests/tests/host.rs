@@ -1,5 +1,7 @@
 //! The agent and the host that it runs on: limits, capabilities, interfaces, addresses, neighbours.
 
+#[path = "host/clients.rs"]
+mod clients;
 #[path = "host/stage.rs"]
 mod stage;
 #[path = "host/start.rs"]

@@ -63,7 +63,7 @@ impl Services {
                 format!(
                     "[[service]]\nname = \"web{index}\"\nvip = \"{vip}\"\nport = {PORT}\n\
                      forward = \"dnat\"\nbackends = [{backends}]\n\
-                     check = {{ type = \"tcp\", interval = \"100ms\", timeout = \"1s\" }}\n{keys}\n"
+                     check = {{ type = \"tcp\", interval = \"500ms\", timeout = \"500ms\" }}\n{keys}\n"
                 )
             })
             .collect();
@@ -91,16 +91,31 @@ pub(crate) fn wait_until_well(agent: &Agent) {
 
 /// Whether a request to the VIP is answered by a backend within a second.
 pub(crate) fn answers(client: &NetNs, vip: IpAddr) -> bool {
+    answers_to(client, vip, "eth0")
+}
+
+/// The same, asked from an address of the client, or from one of an interface.
+pub(crate) fn answers_to(client: &NetNs, vip: IpAddr, from: &str) -> bool {
     let url = match vip {
         IpAddr::V4(vip) => format!("http://{vip}:{PORT}/"),
         IpAddr::V6(vip) => format!("http://[{vip}]:{PORT}/"),
     };
     let output = client
         .command("curl")
-        .args(["-sS", "--max-time", "1", &url])
+        .args(["-sS", "--max-time", "1", "--interface", from, &url])
         .output()
         .expect("run curl");
     output.status.success() && output.stdout.starts_with(b"backend")
+}
+
+/// Packets that the agent counts under a reason.
+pub(crate) fn reason(agent: &Agent, name: &str) -> u64 {
+    let status = agent.cli(&["status", "-o", "json"]);
+    let reasons = status["reasons"].as_array().expect("reasons are a list");
+    let found = reasons.iter().find(|reason| reason["reason"] == name);
+    found
+        .and_then(|reason| reason["packets"].as_u64())
+        .unwrap_or(0)
 }
 
 /// An agent that is started by another program, which becomes it, such as `prlimit` with options.

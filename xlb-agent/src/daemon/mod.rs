@@ -3,12 +3,14 @@
 //! ```text
 //! probes (Checker) ----\
 //! netlink (Tables) -----+--> event loop (Daemon) --> Engine --> maps
+//! program (Missed) -----+
 //! control API (Command)-+
 //! signals, clock ------/
 //! ```
 
 mod alone;
 pub mod api;
+mod clients;
 mod files;
 mod report;
 mod state;
@@ -40,6 +42,7 @@ use xlb_control::{
 pub use self::alone::unload;
 use self::{
     api::{Caller, Command},
+    clients::{Clients, Missed},
     world::{Known, NextHops},
 };
 use crate::{
@@ -90,6 +93,8 @@ struct Daemon {
     next_hops: NextHops,
     /// Backends of which the log says that they are not sent to.
     unresolved: BTreeSet<IpAddr>,
+    missed: Missed,
+    clients: Clients,
     commands: mpsc::Receiver<Command>,
     started: Instant,
     revision: u64,
@@ -132,6 +137,7 @@ impl Daemon {
         let spec = spec(&merged.config, &view, key);
         let (dataplane, adopted) = Dataplane::open(&options.pin_dir, &spec)?;
         tracing::info!(?adopted, "the data path runs");
+        let missed = Missed::new(dataplane.events()?);
         let engine = Engine::adopt(dataplane, key);
         let (sender, transitions) = mpsc::channel(TRANSITIONS_WAITING);
         let commands = api::serve(&options.socket)?;
@@ -151,6 +157,8 @@ impl Daemon {
             view,
             next_hops: HashMap::new(),
             unresolved: BTreeSet::new(),
+            missed,
+            clients: Clients::default(),
             commands,
             started: Instant::now(),
             revision: 0,
@@ -176,6 +184,7 @@ impl Daemon {
                 Some(event) = self.transitions.recv() => self.on_transition(&event),
                 Ok(()) = self.tables.changed() => self.look_around(),
                 Some(command) = self.commands.recv() => { self.on_command(command); Ok(()) }
+                Ok(missed) = self.missed.next() => { self.on_missed(&missed); Ok(()) }
                 _ = hangup.recv() => { let _ = self.reload(Caller { uid: None }); Ok(()) }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
@@ -258,6 +267,7 @@ impl Daemon {
     }
 
     fn on_tick(&mut self) -> anyhow::Result<()> {
+        self.age_clients();
         let now_s = now_s();
         let due: Vec<String> = self
             .engine

@@ -8,7 +8,8 @@ use xlb_common::maps::Event;
 
 use super::{error::DataplaneError, pins::Pins};
 
-/// The ring buffer of events, of which there is one reader.
+/// The ring buffer of events, of which there is one reader. It has one size, so that no change of
+/// program and maps puts another in its place.
 #[derive(Debug)]
 pub struct Events {
     ring: AsyncFd<Ring>,
@@ -40,22 +41,27 @@ impl Events {
         Ok(Self { ring })
     }
 
-    /// Waits for the next event. Loses none when it is cancelled.
+    /// Waits for events, and takes those that are there, at most `limit`, which is not 0. Loses none
+    /// when it is cancelled.
     ///
     /// # Errors
     ///
     /// What the kernel says while waiting.
-    pub async fn next(&mut self) -> io::Result<Event> {
-        loop {
+    pub async fn next(&mut self, limit: usize) -> io::Result<Vec<Event>> {
+        let mut events = Vec::new();
+        while events.is_empty() {
             let mut guard = self.ring.readable_mut().await?;
             let ring = &mut guard.get_inner_mut().0;
-            while let Some(item) = ring.next() {
-                if let Some(event) = parse(&item) {
-                    return Ok(event);
-                }
+            while events.len() < limit
+                && let Some(item) = ring.next()
+            {
+                events.extend(parse(&item));
             }
-            guard.clear_ready();
+            if events.len() < limit {
+                guard.clear_ready();
+            }
         }
+        Ok(events)
     }
 }
 

@@ -10,10 +10,26 @@ use super::tables::Tables;
 /// A neighbour is asked for again this long after the last time, if it is still not confirmed. The
 /// kernel itself sends three probes a second apart for each time it is asked.
 pub const RETRY: Duration = Duration::from_secs(1);
-/// Neighbours that are asked for at once after a pause.
-pub const BURST: u32 = 256;
-/// Neighbours that are asked for in a second, on the average.
-pub const PER_SECOND: u32 = 512;
+/// How fast neighbours may be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// At once after a pause.
+    pub burst: u32,
+    /// In a second, on the average.
+    pub per_second: u32,
+}
+
+/// For neighbours that the configuration and the routes name.
+pub const CONFIGURED: Pace = Pace {
+    burst: 256,
+    per_second: 512,
+};
+/// For neighbours that packets name. Anybody can send packets from addresses on the link that no host
+/// has, and each of these costs the link three broadcasts.
+pub const CLIENTS: Pace = Pace {
+    burst: 128,
+    per_second: 128,
+};
 /// Most neighbours that are kept resolved; backends have 16-bit numbers.
 pub const WANTED_MAX: usize = 1 << 16;
 
@@ -23,14 +39,25 @@ pub const WANTED_MAX: usize = 1 << 16;
 /// takes no notice of a neighbour being in use, lets its entry go stale, and would not see that it
 /// moved. The agent asks in its place: for entries that are missing, stale or failed; those that
 /// are reachable or being probed are left alone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Refresher {
+    pace: Pace,
     asked: BTreeMap<NeighbourKey, Instant>,
     /// Requests that may still be sent, and when this was counted.
     budget: Option<(u32, Instant)>,
 }
 
 impl Refresher {
+    /// Nothing has been asked yet.
+    #[must_use]
+    pub fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            asked: BTreeMap::new(),
+            budget: None,
+        }
+    }
+
     /// The neighbours to ask for now, those that have waited longest first.
     pub fn due(
         &mut self,
@@ -58,16 +85,17 @@ impl Refresher {
     }
 
     fn refill(&self, now: Instant) -> u32 {
+        let Pace { burst, per_second } = self.pace;
         let Some((left, counted)) = self.budget else {
-            return BURST;
+            return burst;
         };
         let elapsed_ms = now
             .saturating_duration_since(counted)
             .as_millis()
             .min(60_000);
-        let earned = elapsed_ms * u128::from(PER_SECOND) / 1_000;
-        left.saturating_add(u32::try_from(earned).unwrap_or(BURST))
-            .min(BURST)
+        let earned = elapsed_ms * u128::from(per_second) / 1_000;
+        left.saturating_add(u32::try_from(earned).unwrap_or(burst))
+            .min(burst)
     }
 }
 
@@ -154,7 +182,7 @@ mod tests {
         let wanted: BTreeSet<_> = all.map(key).into();
         let start = Instant::now();
         let asked = vec![key("10.0.0.1"), key("10.0.0.8"), key("10.0.0.10")];
-        let mut refresher = Refresher::default();
+        let mut refresher = Refresher::new(CONFIGURED);
         assert_eq!(refresher.due(&wanted, &tables, start), asked);
         assert_eq!(refresher.due(&wanted, &tables, start + RETRY / 2), []);
         assert_eq!(refresher.due(&wanted, &tables, start + RETRY), asked);
@@ -169,15 +197,15 @@ mod tests {
             .map(|n| (2, std::net::Ipv4Addr::from_bits(0x0a00_0100 + n).into()))
             .collect();
         let start = Instant::now();
-        let mut refresher = Refresher::default();
+        let mut refresher = Refresher::new(CONFIGURED);
         let mut asked = BTreeSet::new();
         let first = refresher.due(&wanted, &tables, start);
-        assert_eq!(first.len(), BURST as usize);
+        assert_eq!(first.len(), CONFIGURED.burst as usize);
         asked.extend(first);
         assert_eq!(refresher.due(&wanted, &tables, start), []);
         for tick in 1..=10_u32 {
             let due = refresher.due(&wanted, &tables, start + Duration::from_millis(250) * tick);
-            assert!(due.len() <= (PER_SECOND / 4) as usize);
+            assert!(due.len() <= (CONFIGURED.per_second / 4) as usize);
             asked.extend(due);
         }
         assert_eq!(asked.len(), 1_000);

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::NeighbourKey;
 use super::model::Change;
-use super::refresh::{Coalescer, Refresher};
+use super::refresh::{self, Coalescer, Refresher};
 use super::requests;
 use super::socket::{acknowledged, changes, open_notifications, read_into};
 use super::tables::Tables;
@@ -69,16 +69,40 @@ pub enum AddressOutcome {
 #[derive(Debug, Clone)]
 pub struct Handle {
     requests: rtnetlink::Handle,
-    wanted: Arc<watch::Sender<BTreeSet<NeighbourKey>>>,
+    wanted: Arc<watch::Sender<Wanted>>,
+}
+
+/// Neighbours that are to be kept resolved.
+#[derive(Debug, Clone, Default)]
+struct Wanted {
+    /// Those that the configuration and the routes name.
+    configured: BTreeSet<NeighbourKey>,
+    /// Those that packets name, which anybody can send.
+    clients: BTreeSet<NeighbourKey>,
 }
 
 impl Handle {
-    /// Keeps exactly these neighbours resolved from now on.
+    /// Keeps exactly these neighbours resolved from now on, besides clients.
     pub fn want(&self, neighbours: BTreeSet<NeighbourKey>) {
+        self.set(|wanted| &mut wanted.configured, neighbours);
+    }
+
+    /// Keeps exactly these clients resolved from now on, at a pace of their own, so that they stand
+    /// in nobody's way.
+    pub fn want_clients(&self, clients: BTreeSet<NeighbourKey>) {
+        self.set(|wanted| &mut wanted.clients, clients);
+    }
+
+    fn set(
+        &self,
+        of: impl FnOnce(&mut Wanted) -> &mut BTreeSet<NeighbourKey>,
+        neighbours: BTreeSet<NeighbourKey>,
+    ) {
         self.wanted.send_if_modified(|wanted| {
-            let differs = *wanted != neighbours;
+            let set = of(wanted);
+            let differs = *set != neighbours;
             if differs {
-                *wanted = neighbours;
+                *set = neighbours;
             }
             differs
         });
@@ -160,7 +184,7 @@ pub fn spawn() -> Result<(Handle, watch::Receiver<Arc<Tables>>), NetlinkError> {
     connection.set_forward_done(true);
     tokio::spawn(connection);
 
-    let (wanted, wanted_changes) = watch::channel(BTreeSet::new());
+    let (wanted, wanted_changes) = watch::channel(Wanted::default());
     let (published, receiver) = watch::channel(Arc::new(Tables::default()));
     let handle = Handle {
         requests: requests.clone(),
@@ -175,7 +199,8 @@ pub fn spawn() -> Result<(Handle, watch::Receiver<Arc<Tables>>), NetlinkError> {
         publish: Coalescer::new(PUBLISH_PAUSE),
         resync: Coalescer::new(RESYNC_PAUSE),
         resync_at_latest: Instant::now(),
-        refresher: Refresher::default(),
+        configured: Refresher::new(refresh::CONFIGURED),
+        clients: Refresher::new(refresh::CLIENTS),
     };
     tokio::spawn(async move {
         if let Err(error) = task.run().await {
@@ -188,13 +213,14 @@ pub fn spawn() -> Result<(Handle, watch::Receiver<Arc<Tables>>), NetlinkError> {
 struct Task {
     notifications: TokioSocket,
     requests: rtnetlink::Handle,
-    wanted: watch::Receiver<BTreeSet<NeighbourKey>>,
+    wanted: watch::Receiver<Wanted>,
     published: watch::Sender<Arc<Tables>>,
     tables: Tables,
     publish: Coalescer,
     resync: Coalescer,
     resync_at_latest: Instant,
-    refresher: Refresher,
+    configured: Refresher,
+    clients: Refresher,
 }
 
 impl Task {
@@ -321,7 +347,10 @@ impl Task {
 
     async fn ask_for_neighbours(&mut self) {
         let wanted = self.wanted.borrow_and_update().clone();
-        for key in self.refresher.due(&wanted, &self.tables, Instant::now()) {
+        let now = Instant::now();
+        let mut due = self.configured.due(&wanted.configured, &self.tables, now);
+        due.extend(self.clients.due(&wanted.clients, &self.tables, now));
+        for key in due {
             if let Err(error) = acknowledged(&self.requests, requests::use_neighbour(key)).await {
                 let (ifindex, address) = key;
                 tracing::debug!("ask for {address} on interface {ifindex}: {error}");

@@ -197,7 +197,7 @@ fn events_are_waited_for() {
             let mut events = dataplane.events().expect("events");
             let waited = std::time::Duration::from_millis(20);
             assert!(
-                tokio::time::timeout(waited, events.next()).await.is_err(),
+                tokio::time::timeout(waited, events.next(1)).await.is_err(),
                 "no event without a packet"
             );
         });

@@ -4,6 +4,7 @@ pub mod announce;
 pub mod cli;
 pub mod daemon;
 pub mod dataplane;
+pub mod diff;
 pub mod endpoint;
 pub mod engine;
 pub mod lock;

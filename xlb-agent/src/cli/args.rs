@@ -16,8 +16,9 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  The command did what it was asked to; for `status`: all is well.
   1  The command failed: the input is bad, or the agent refused or did not answer; for `status`:
-     something is degraded.
-  2  The command line can't be understood.
+     something is degraded; for `diff` and `reload --dry-run`: something would change.
+  2  The command line can't be understood; for `diff` and `reload --dry-run`: the file is bad, or
+     no agent answers.
   3  `status` only: no agent answers at the socket.
 
 Example:
@@ -113,9 +114,19 @@ Example:
     /// Let the agent read its configuration file again.
     ///
     /// Only what differs is changed. A file with errors changes nothing: the errors are printed
-    /// and the exit code is 1.
-    #[command(after_help = "Example:\n  xlb-agent check && xlb-agent reload")]
-    Reload,
+    /// and the exit code is 1. With --dry-run nothing is changed: what would be is printed, and the
+    /// exit code is that of `diff`.
+    #[command(after_help = "Example:\n  xlb-agent reload --dry-run || xlb-agent reload")]
+    Reload(ReloadArgs),
+    /// Show what a configuration file would change, and change nothing.
+    ///
+    /// The running agent compares the file with what is in force, changes made at run time included,
+    /// a service at a time: what would change, how many slots of the ring would move next to the
+    /// ideal, and which connections would be cut. A backend that is new is taken to be well and in
+    /// reach. The exit code is 0 when nothing would change, 1 when something would, and 2 when the
+    /// file has errors, which are printed with their places, or no agent answers.
+    #[command(after_help = "Example:\n  xlb-agent diff ./new.toml")]
+    Diff(DiffArgs),
     /// Remove the data path from this host.
     ///
     /// The program is detached and all pins are removed, so that no packet is balanced any more.
@@ -143,6 +154,22 @@ pub(super) struct RunArgs {
 pub(super) struct CheckArgs {
     /// The configuration file.
     #[arg(value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub(super) file: PathBuf,
+}
+
+/// What `reload` takes.
+#[derive(Debug, Args)]
+pub(super) struct ReloadArgs {
+    /// Show what would change, and change nothing.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// What `diff` takes.
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    /// The configuration file.
+    #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
 }
 

@@ -17,16 +17,21 @@ pub(super) fn check(file: &Path, output: Output) -> anyhow::Result<Exit> {
                 print::answer(output, &(), |()| summary(file, &loaded.config))?;
                 complain(&loaded.warnings);
             }
-            Err(ConfigError::Invalid(errors)) => complain(errors),
-            Err(error @ (ConfigError::Read { .. } | ConfigError::TooLarge { .. })) => {
-                eprintln!("error: {error}");
-            }
+            Err(error) => complain_of(error),
         },
     }
     Ok(match result {
         Ok(_) => Exit::Well,
         Err(_) => Exit::NotWell,
     })
+}
+
+/// Says on stderr why there is no configuration, each complaint with its place.
+pub(super) fn complain_of(error: &ConfigError) {
+    match error {
+        ConfigError::Invalid(errors) => complain(errors),
+        ConfigError::Read { .. } | ConfigError::TooLarge { .. } => eprintln!("error: {error}"),
+    }
 }
 
 fn complain(diagnostics: &Diagnostics) {

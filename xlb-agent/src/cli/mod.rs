@@ -6,6 +6,7 @@ mod args_backend;
 mod args_service;
 mod check;
 mod client;
+mod diff;
 mod drain;
 mod names;
 mod print;
@@ -33,13 +34,18 @@ pub enum Exit {
     NotWell,
     /// `status` found no agent.
     AgentDown,
+    /// `diff` found something that would change.
+    Differs,
+    /// `diff` could not be done, and has said why.
+    Trouble,
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         match exit {
             Exit::Well => Self::SUCCESS,
-            Exit::NotWell => Self::FAILURE,
+            Exit::NotWell | Exit::Differs => Self::FAILURE,
+            Exit::Trouble => Self::from(2),
             Exit::AgentDown => Self::from(3),
         }
     }
@@ -58,7 +64,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Health(args) => client::health(&cli.global, args.service.as_deref()),
         Command::Backend(command) => client::backend(&cli.global, command),
         Command::Service(command) => client::service(&cli.global, command),
-        Command::Reload => client::reload(&cli.global),
+        Command::Reload(args) if args.dry_run => diff::diff(&cli.global, None),
+        Command::Reload(_) => client::reload(&cli.global),
+        Command::Diff(args) => diff::diff(&cli.global, Some(&args.file)),
         Command::Run(args) => {
             logging::init(args.log)?;
             daemon::run(cli.global.options(&args.config)?).map(|()| Exit::Well)

@@ -2,9 +2,9 @@
 
 use xlb_control::{
     api::{
-        BackendState, BackendStatus, Change, ChangeStatus, Counters, HealthStatus, InterfaceStatus,
-        MapStatus, Origin, PoolStatus, ProgramStatus, ReasonCount, ServiceHealth, ServiceStatus,
-        Status,
+        BackendState, BackendStatus, Change, ChangeStatus, Counters, Diff, DiffKind, FlowsCut,
+        HealthStatus, InterfaceStatus, MapStatus, Origin, PoolDiff, PoolStatus, ProgramStatus,
+        ReasonCount, ServiceDiff, ServiceHealth, ServiceStatus, SlotsDiff, Status,
     },
     config::{AllDown, Forward, Protocol},
 };
@@ -171,5 +171,59 @@ pub(super) fn status() -> Status {
                 packets: 1_234_567,
             },
         ],
+    }
+}
+
+pub(super) fn diff() -> Diff {
+    let service = |name: &str, port, protocol, change| ServiceDiff {
+        service: name.to_owned(),
+        vip: "192.0.2.10".parse().unwrap(),
+        port,
+        protocol,
+        change,
+        changes: Vec::new(),
+        pool: name.to_owned(),
+        slots: SlotsDiff::default(),
+        flows_cut: FlowsCut::default(),
+    };
+    let mut dns = service("dns", 53, Protocol::Udp, DiffKind::Removed);
+    dns.flows_cut.all = Some("no service answers at 192.0.2.10:53/udp any more".to_owned());
+    let mut web = service("web", 443, Protocol::Tcp, DiffKind::Changed);
+    web.changes = vec![
+        "backend 10.0.1.9:8080 is added, weight 1".to_owned(),
+        "backend 10.0.1.7:8080 is removed: its connections move to other backends at once, which \
+         cuts them"
+            .to_owned(),
+    ];
+    web.slots = SlotsDiff {
+        ring: 16_381,
+        moving: 5600,
+        ideal: 5461,
+    };
+    web.flows_cut = FlowsCut {
+        all: None,
+        backends: vec!["10.0.1.7:8080".parse().unwrap()],
+        slots: 5461,
+        recorded: 12,
+    };
+    let spare = PoolDiff {
+        pool: "spare".to_owned(),
+        change: DiffKind::Changed,
+        changes: vec!["backend 10.0.2.1:80: weight 1 -> 0".to_owned()],
+        slots: SlotsDiff {
+            ring: 251,
+            ..SlotsDiff::default()
+        },
+    };
+    Diff {
+        file: "new.toml".to_owned(),
+        host: vec!["max_flows: 131072 -> 262144".to_owned()],
+        services: vec![
+            dns,
+            web,
+            service("www", 80, Protocol::Tcp, DiffKind::Unchanged),
+        ],
+        pools: vec![spare],
+        warnings: Vec::new(),
     }
 }

@@ -272,8 +272,9 @@ const GOLDEN_EXIT_CODES: &str = "\
 Exit codes:
   0  The command did what it was asked to; for `status`: all is well.
   1  The command failed: the input is bad, or the agent refused or did not answer; for `status`:
-     something is degraded.
-  2  The command line can't be understood.
+     something is degraded; for `diff` and `reload --dry-run`: something would change.
+  2  The command line can't be understood; for `diff` and `reload --dry-run`: the file is bad, or
+     no agent answers.
   3  `status` only: no agent answers at the socket.
 
 Example:

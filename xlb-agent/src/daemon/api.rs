@@ -6,7 +6,7 @@ use std::{os::unix::fs::PermissionsExt, path::Path};
 use anyhow::Context;
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, Query, State, connect_info::Connected},
+    extract::{ConnectInfo, DefaultBodyLimit, Query, State, connect_info::Connected},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -18,8 +18,10 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 use xlb_control::api::{
-    ApiError, BackendStatus, Change, Changed, HealthStatus, ServiceStatus, Status,
+    ApiError, BackendStatus, Change, Changed, Diff, DiffRequest, HealthStatus, ServiceStatus,
+    Status,
 };
+use xlb_control::config::limits::MAX_FILE_BYTES;
 
 /// Who is on the other end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -58,10 +60,15 @@ pub enum Command {
     Change(Change, Caller, oneshot::Sender<Result<Changed, String>>),
     /// Read the file again.
     Reload(Caller, oneshot::Sender<Result<Changed, String>>),
+    /// What a configuration would change.
+    Diff(DiffRequest, oneshot::Sender<Result<Diff, String>>),
 }
 
 /// Commands that may wait for the event loop.
 const COMMANDS_WAITING: usize = 64;
+
+/// Bytes of a request that carries a configuration: JSON escapes some characters of the file.
+const MAX_CONFIG_BODY_BYTES: usize = 2 * MAX_FILE_BYTES as usize;
 
 /// Opens the socket and serves it until the process ends; gives the commands that come in.
 ///
@@ -89,6 +96,10 @@ pub fn serve(path: &Path) -> anyhow::Result<mpsc::Receiver<Command>> {
         .route("/v1/health", get(health))
         .route("/v1/changes", post(change))
         .route("/v1/reload", post(reload))
+        .route(
+            "/v1/diff",
+            post(diff).layer(DefaultBodyLimit::max(MAX_CONFIG_BODY_BYTES)),
+        )
         .with_state(sender)
         .into_make_service_with_connect_info::<Caller>();
     tokio::spawn(async move {
@@ -140,6 +151,13 @@ async fn change(
 async fn reload(State(sender): Sender, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
     attempt(&sender, StatusCode::UNPROCESSABLE_ENTITY, |reply| {
         Command::Reload(caller, reply)
+    })
+    .await
+}
+
+async fn diff(State(sender): Sender, Json(request): Json<DiffRequest>) -> Response {
+    attempt(&sender, StatusCode::UNPROCESSABLE_ENTITY, |reply| {
+        Command::Diff(request, reply)
     })
     .await
 }

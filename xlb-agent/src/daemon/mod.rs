@@ -12,6 +12,7 @@ mod alone;
 pub mod api;
 mod clients;
 mod files;
+mod foresee;
 mod report;
 mod state;
 mod surroundings;
@@ -47,6 +48,7 @@ use self::{
 };
 use crate::{
     dataplane::{Dataplane, Interface, Spec},
+    diff,
     engine::{self, Engine, goal},
     lock::Lock,
     netlink::{self, InterfaceTracker, InterfaceView},
@@ -294,6 +296,7 @@ impl Daemon {
                 drop(reply.send(self.change(change, caller)));
             }
             Command::Reload(caller, reply) => drop(reply.send(self.reload(caller))),
+            Command::Diff(request, reply) => drop(reply.send(self.diff(request))),
         }
     }
 
@@ -323,17 +326,15 @@ impl Daemon {
         let outcome = Config::load(&self.options.config)
             .map_err(|error| error.to_string())
             .and_then(|loaded| {
-                if loaded.config.dataplane.interfaces != self.file.dataplane.interfaces {
-                    return Err(
-                        "dataplane.interfaces differs: restart the agent to use other \
-                                interfaces; packets flow on meanwhile"
-                            .to_owned(),
-                    );
+                self.acceptable(&loaded.config)?;
+                let mut warnings: Vec<String> =
+                    loaded.warnings.iter().map(ToString::to_string).collect();
+                if loaded.config.dataplane.hash_key != self.file.dataplane.hash_key {
+                    warnings.push(format!("dataplane.hash_key differs: {}", diff::ANOTHER_KEY));
                 }
                 if !loaded.warnings.is_empty() {
                     tracing::warn!("{}", loaded.warnings);
                 }
-                let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
                 self.take_over(loaded.config, self.changes.clone())
                     .map_err(|error| format!("{error:#}"))?;
                 Ok(Changed {

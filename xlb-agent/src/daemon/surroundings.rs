@@ -214,7 +214,7 @@ impl Daemon {
 
 /// The index in `EGRESS` of each interface that is there: its place in the configuration, from 1,
 /// so that one that goes missing does not move the others.
-fn egress_indexes(configured: &[String], view: &InterfaceView) -> BTreeMap<u32, u16> {
+pub(super) fn egress_indexes(configured: &[String], view: &InterfaceView) -> BTreeMap<u32, u16> {
     view.present
         .iter()
         .filter_map(|interface| {

@@ -2,6 +2,7 @@
 //! what stands in the maps, which is read from them at start.
 
 pub mod allocate;
+mod foresee;
 pub mod goal;
 mod pools;
 mod services;

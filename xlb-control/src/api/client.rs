@@ -12,7 +12,10 @@ use hyper::Method;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::error::ClientError;
-use super::types::{BackendStatus, Change, Changed, HealthStatus, ServiceStatus, Status};
+use super::{
+    diff::{Diff, DiffRequest},
+    types::{BackendStatus, Change, Changed, HealthStatus, ServiceStatus, Status},
+};
 
 /// Time that a call may take from the connection to the last byte of the answer.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,6 +104,15 @@ impl Client {
     /// [`ClientError::Broken`] the file may have been applied.
     pub async fn reload(&self) -> Result<Changed, ClientError> {
         self.post("/v1/reload", None::<&()>).await
+    }
+
+    /// `POST /v1/diff`: what a configuration would change. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for every call, those of [`ClientError`].
+    pub async fn diff(&self, request: &DiffRequest) -> Result<Diff, ClientError> {
+        self.post("/v1/diff", Some(request)).await
     }
 
     async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, ClientError> {

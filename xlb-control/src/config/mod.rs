@@ -72,28 +72,8 @@ impl Config {
     /// When the file can't be read, or when at least one of the complaints about it is an error;
     /// then with all of them, warnings included.
     pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
-        let read_error = |error| ConfigError::Read {
-            path: path.to_owned(),
-            error,
-        };
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| {
-                file.take(limits::MAX_FILE_BYTES + 1)
-                    .read_to_end(&mut bytes)
-            })
-            .map_err(read_error)?;
-        if bytes.len() as u64 > limits::MAX_FILE_BYTES {
-            return Err(ConfigError::TooLarge {
-                path: path.to_owned(),
-            });
-        }
-        let file_name = path.display().to_string();
-        match String::from_utf8(bytes) {
-            Ok(text) => Self::parse(&file_name, &text),
-            Err(error) => Err(decode::not_utf8(&file_name, &error)),
-        }
-        .map_err(ConfigError::Invalid)
+        let text = read(path)?;
+        Self::parse(&path.display().to_string(), &text).map_err(ConfigError::Invalid)
     }
 
     /// Reads the text of a file; the name is for the complaints.
@@ -104,6 +84,33 @@ impl Config {
     pub fn parse(file_name: &str, text: &str) -> Result<Loaded, Diagnostics> {
         decode::decode(file_name, text)
     }
+}
+
+/// Reads the text of a configuration file.
+///
+/// # Errors
+///
+/// When the file can't be read, or is no text.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
+    let read_error = |error| ConfigError::Read {
+        path: path.to_owned(),
+        error,
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| {
+            file.take(limits::MAX_FILE_BYTES + 1)
+                .read_to_end(&mut bytes)
+        })
+        .map_err(read_error)?;
+    if bytes.len() as u64 > limits::MAX_FILE_BYTES {
+        return Err(ConfigError::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        ConfigError::Invalid(decode::not_utf8(&path.display().to_string(), &error))
+    })
 }
 
 const fn advice(kind: io::ErrorKind) -> &'static str {

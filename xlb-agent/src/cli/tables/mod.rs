@@ -2,6 +2,7 @@
 
 mod backends;
 mod changes;
+mod diff;
 mod health;
 mod services;
 mod status;
@@ -9,6 +10,7 @@ mod status;
 use comfy_table::{Table, presets::NOTHING};
 
 pub(super) use backends::table as backends;
+pub(super) use diff::differences as diff;
 pub(super) use health::table as health;
 pub(super) use services::{show as service, table as services};
 pub(super) use status::overview as status;

@@ -1,0 +1,6 @@
+//! Tell before you act: what `diff` says comes true, and what `explain` says is what packets do.
+
+#[path = "foresight/diff.rs"]
+mod diff;
+#[path = "foresight/stage.rs"]
+mod stage;

@@ -167,6 +167,8 @@ impl Daemon {
             last_reload_error: None,
         };
         daemon.intents = daemon.intents_of(&daemon.merged);
+        // What the maps say of backends is what is known of them, before anything is planned.
+        daemon.checker.set_targets(&daemon.targets());
         daemon.meet_neighbours().await?;
         daemon.look_around()?;
         daemon.apply()?;

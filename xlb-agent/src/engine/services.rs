@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, mem::offset_of};
 
 use xlb_common::{
     endpoint::EndpointTarget,
-    maps::{Service, forward, service_state},
+    maps::{Service, backend_cause, forward, service_state},
 };
 use xlb_control::config::Config;
 
@@ -223,16 +223,32 @@ pub(super) fn sync_tables(
         };
         for (&backend, entry) in &pool.backends {
             let at = endpoint::of(entry);
+            let leaves = entry.cause & backend_cause::REMOVED != 0;
             match AnyEndpoint::new(at.ip(), at.port(), protocol) {
-                AnyEndpoint::V4(key) => replies4.push((key, target(*number, backend))),
-                AnyEndpoint::V6(key) => replies6.push((key, target(*number, backend))),
+                AnyEndpoint::V4(key) => replies4.push((leaves, key, target(*number, backend))),
+                AnyEndpoint::V6(key) => replies6.push((leaves, key, target(*number, backend))),
             }
         }
     }
+    let (replies4, replies6) = (without_rivals(replies4), without_rivals(replies6));
     sync(&mut maps.replies4, &replies4).map_err(|()| EngineError::Full("REPLIES4"))?;
     sync(&mut maps.replies6, &replies6).map_err(|()| EngineError::Full("REPLIES6"))?;
     sync(&mut maps.vips4, &vips4).map_err(|()| EngineError::Full("VIPS4"))?;
     sync(&mut maps.vips6, &vips6).map_err(|()| EngineError::Full("VIPS6"))
+}
+
+/// An endpoint of two services is one that left a service, where it still has connections, for
+/// another: its replies are those of the service that has it now.
+fn without_rivals<K: Copy + Eq + std::hash::Hash>(
+    mut replies: Vec<(bool, K, EndpointTarget)>,
+) -> Vec<(K, EndpointTarget)> {
+    replies.sort_by_key(|&(leaves, ..)| leaves);
+    let mut seen = std::collections::HashSet::new();
+    replies.retain(|&(_, key, _)| seen.insert(key));
+    replies
+        .into_iter()
+        .map(|(_, key, target)| (key, target))
+        .collect()
 }
 
 /// Set difference: what is no longer wanted goes, what is new or differs is set.

@@ -8,7 +8,8 @@ use std::{
 
 use serde_json::Value;
 use xlb_tests::lab::{
-    Agent, Backend, BackendKind, Host, Lab, LoadOptions, Topology, VIP_V4, agent_binary, wait_until,
+    Agent, Backend, BackendKind, Host, KeepAlive, KeepAliveConnection, KeepAliveOptions, Lab,
+    LoadOptions, Topology, VIP_V4, agent_binary, wait_until,
 };
 
 /// How long something may take that takes a second on an idle machine.
@@ -73,6 +74,21 @@ impl Stage {
         }
     }
 
+    /// Opens connections to the service `web` that stay open, and waits until each was answered.
+    #[track_caller]
+    pub(crate) fn keep_connections(&self) -> KeepAlive {
+        let options = KeepAliveOptions {
+            pause: Duration::from_millis(100),
+            timeout: Duration::from_secs(5),
+            ..KeepAliveOptions::new(WEB, 32)
+        };
+        let clients = KeepAlive::start(&self.topology.client.ns, options);
+        wait_until("every connection is answered", PATIENCE, || {
+            clients.snapshot().iter().all(|kept| kept.answers > 0)
+        });
+        clients
+    }
+
     #[track_caller]
     pub(crate) fn wait_until_well(&self) {
         wait_until("all is well and was probed", PATIENCE, || {
@@ -107,11 +123,27 @@ impl Stage {
         self.cli("status -o json").json()
     }
 
+    /// Packets that left the program for a reason.
+    pub(crate) fn packets(&self, reason: &str) -> u64 {
+        let status = self.status();
+        let reasons = status["reasons"].as_array().expect("reasons are a list");
+        let found = reasons.iter().find(|row| row["reason"] == reason);
+        found.and_then(|row| row["packets"].as_u64()).unwrap_or(0)
+    }
+
     /// Runs the CLI with the words of a line.
     #[track_caller]
     pub(crate) fn cli(&self, line: &str) -> Run {
         let words: Vec<&str> = line.split_whitespace().collect();
         Run::of(self.agent.cli_output(&words))
+    }
+
+    /// Starts an agent that is not to run, and returns what it said.
+    pub(crate) fn start_that_fails(&self) -> Run {
+        let agent = self.agent.run_command();
+        let mut command = self.topology.balancer.ns.command("timeout");
+        command.arg("20").arg(agent.get_program());
+        run(command.args(agent.get_args()))
     }
 
     /// Asks for a page by a new connection. An answer is the backend's name, a failure what curl
@@ -125,6 +157,12 @@ impl Stage {
             Err(run.err)
         }
     }
+}
+
+/// Of the connections that began on a backend, whether each goes on.
+pub(crate) fn kept_on(connections: &[KeepAliveConnection], backend: &str) -> Vec<bool> {
+    let on_it = connections.iter().filter(|kept| kept.backend == backend);
+    on_it.map(|kept| kept.broken.is_none()).collect()
 }
 
 /// How a command ended, and what it printed.

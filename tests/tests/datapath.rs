@@ -1,8 +1,12 @@
-//! The XDP program by itself: frames in, actions, bytes and counters out, by `BPF_PROG_TEST_RUN`.
+//! The XDP programs by themselves: frames in, actions, bytes and counters out, by `BPF_PROG_TEST_RUN`.
 //! It needs root and the eBPF object, and no interface of its own.
 
 #[path = "datapath/check.rs"]
 mod check;
+#[path = "datapath/decap.rs"]
+mod decap;
+#[path = "datapath/decap_rig.rs"]
+mod decap_rig;
 #[path = "datapath/forwarding.rs"]
 mod forwarding;
 #[path = "datapath/frame.rs"]

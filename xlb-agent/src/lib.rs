@@ -1,6 +1,7 @@
 //! The xlb agent: daemon and command line.
 
 pub mod announce;
+pub mod backend;
 pub mod cli;
 pub mod daemon;
 pub mod dataplane;

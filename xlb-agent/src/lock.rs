@@ -90,6 +90,12 @@ fn acquire(path: &Path) -> Result<Flock<File>, LockError> {
     })
 }
 
+/// The process that has a path locked, if one has and this process may see it.
+#[must_use]
+pub fn holder_of(path: &Path) -> Option<u32> {
+    holder(&File::open(path).ok()?)
+}
+
 fn holder(file: &File) -> Option<u32> {
     let metadata = file.metadata().ok()?;
     let device = metadata.st_dev();

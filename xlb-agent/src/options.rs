@@ -6,6 +6,9 @@ use thiserror::Error;
 
 /// The configuration file of a host with one agent.
 pub const DEFAULT_CONFIG: &str = "/etc/xlb/xlb.toml";
+/// The configuration file of a backend that decapsulates.
+pub const DEFAULT_BACKEND_CONFIG: &str = xlb_control::config::Decapsulation::DEFAULT_PATH;
+
 /// The control socket of a host with one agent.
 pub const DEFAULT_SOCKET: &str = "/run/xlb/agent.sock";
 /// The pin directory of a host with one agent; it has to be on bpffs.

@@ -1,10 +1,12 @@
 //! What the kernel's and the agent's half of xlb share: packet headers, the keys and values of the
-//! maps, the reasons of a packet's end, checksum, hash, and the rule that picks a backend.
+//! maps, the reasons of a packet's end, checksum, hash, and the rule that picks a backend; and what
+//! the backend's decapsulation program needs of these.
 //!
 //! Nothing here allocates, does I/O or knows the time; all of it is tested on the host.
 #![cfg_attr(not(test), no_std)]
 
 pub mod checksum;
+pub mod decap;
 pub mod endpoint;
 pub mod flow;
 pub mod hash;

@@ -28,3 +28,9 @@ pub const EVENTS_BYTES: u32 = 64 * 1024;
 
 /// Bytes of a pool's name in the agent's record, padded with zeros.
 pub const NAME_BYTES: usize = 64;
+
+/// Prefixes, a family, that a backend takes encapsulated packets from.
+pub const MAX_BALANCER_PREFIXES: u32 = 1024;
+
+/// VIPs, a family, that a backend takes encapsulated packets for.
+pub const MAX_BACKEND_VIPS: u32 = 65_536;

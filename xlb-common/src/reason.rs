@@ -13,6 +13,7 @@ pub enum Action {
     Redirect,
 }
 
+/// Makes the enum of a program's reasons: each has a name, the text of it, and an action.
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $action:ident;)+) => {
         /// Why a packet left the program. The number is the index of its counter in `REASONS`, the
@@ -36,12 +37,26 @@ macro_rules! reasons {
             /// What becomes of the packet.
             #[inline(always)]
             #[must_use]
-            pub const fn action(self) -> Action {
-                match self { $(Reason::$name => Action::$action,)+ }
+            pub const fn action(self) -> $crate::reason::Action {
+                match self {
+                    $(Reason::$name => $crate::reason::Action::$action,)+
+                }
+            }
+
+            /// Number of reasons.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// Index of the reason's counter.
+            #[inline(always)]
+            #[must_use]
+            pub const fn index(self) -> u32 {
+                self as u32
             }
         }
     };
 }
+
+pub(crate) use reasons;
 
 reasons! {
     /// Sent to a backend by the interface that it came in on. Counted by attachment.
@@ -98,16 +113,6 @@ reasons! {
 }
 
 impl Reason {
-    /// Number of reasons.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// Index of the reason's counter.
-    #[inline(always)]
-    #[must_use]
-    pub const fn index(self) -> u32 {
-        self as u32
-    }
-
     /// Whether the reason is an event on a packet's way rather than its end.
     #[must_use]
     pub const fn is_event(self) -> bool {

@@ -5,7 +5,6 @@
 
 mod counters;
 mod family;
-mod frame;
 mod globals;
 mod maps;
 mod packet;
@@ -19,10 +18,10 @@ use xlb_common::{
     reason::{Action, Reason},
     wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader},
 };
+use xlb_ebpf::frame::{self, Frame};
 
 use crate::{
     family::{Family, V4, V6},
-    frame::Frame,
     services::Found,
 };
 
@@ -100,13 +99,6 @@ fn turn_around(frame: &mut Frame<'_>) -> Result<(), Reason> {
         (ethernet.source_high, ethernet.source_low);
     (ethernet.source_high, ethernet.source_low) = (high, low);
     Ok(())
-}
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // SAFETY: never reached: `cargo xtask build` rejects a program that could panic.
-    unsafe { core::hint::unreachable_unchecked() }
 }
 
 /// The kernel offers some helpers to programs under a licence compatible with the GPL only.

@@ -1,6 +1,10 @@
-//! `cargo xtask build`: the eBPF object, then the agent that carries it.
+//! `cargo xtask build`: the eBPF objects, then the agent that carries them.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -20,12 +24,15 @@ const EBPF_TARGET: &str = "bpfel-unknown-none";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Builds the agent optimized. The eBPF object always is.
+    /// Builds the agent optimized. The eBPF objects always are.
     #[arg(long)]
     release: bool,
 }
 
-/// Builds the eBPF object and the agent.
+/// The objects: the balancer's program, the one that decapsulates on backends, and the benchmark's.
+const OBJECTS: [&str; 3] = ["xlb-ebpf", "xlb-decap", "bench"];
+
+/// Builds the eBPF objects and the agent.
 pub(crate) fn run(options: &Options) -> Result<()> {
     ebpf()?;
     say("Building the agent");
@@ -42,11 +49,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds the eBPF objects, sets up its toolchain if need be, and returns where xlb's is.
-pub(crate) fn ebpf() -> Result<PathBuf> {
+/// Builds the eBPF objects, and sets up their toolchain if need be.
+pub(crate) fn ebpf() -> Result<()> {
     let toolchain = setup::ensure_toolchain()?;
     say(&format!(
-        "Building the eBPF object with {}",
+        "Building the eBPF objects with {}",
         toolchain.compiler.name
     ));
     let mut command = toolchain.cargo()?;
@@ -56,45 +63,41 @@ pub(crate) fn ebpf() -> Result<PathBuf> {
         .arg(workspace::ebpf_target_dir())
         .env("RUSTFLAGS", EBPF_FLAGS);
     process::run(&mut command)?;
-    for object in [object_path(), benchmark_object()] {
-        reject_panics(&object)?;
-    }
-    Ok(object_path())
+    OBJECTS
+        .iter()
+        .try_for_each(|name| reject_panics(&object_path(name)))
 }
 
-/// Where the eBPF object is, or will be; the agent's build script looks there.
-fn object_path() -> PathBuf {
-    object("xlb-ebpf")
-}
-
-/// The same of the benchmark's programs.
-pub(crate) fn benchmark_object() -> PathBuf {
-    object("bench")
-}
-
-fn object(name: &str) -> PathBuf {
+/// Where an eBPF object is, or will be; the agent's build script looks there.
+fn object_path(name: &str) -> PathBuf {
     workspace::ebpf_target_dir()
         .join(EBPF_TARGET)
         .join("release")
         .join(name)
 }
 
-/// A cargo that builds the host's crates in the checkout, with the object of this build.
+/// Where the object of the benchmark's programs is.
+pub(crate) fn benchmark_object() -> PathBuf {
+    object_path(OBJECTS[2])
+}
+
+/// A cargo that builds the host's crates in the checkout, with the objects of this build.
 pub(crate) fn host_cargo() -> Command {
     let mut command = Command::new(workspace::cargo());
     command
         .current_dir(workspace::root())
-        .env("XLB_EBPF_OBJECT", object_path());
+        .env("XLB_EBPF_OBJECT", object_path(OBJECTS[0]));
     command
 }
 
-fn reject_panics(object: &PathBuf) -> Result<()> {
+fn reject_panics(object: &Path) -> Result<()> {
     let bytes = fs::read(object).with_context(|| format!("read {}", object.display()))?;
     let symbols = object_file::panic_symbols(&bytes)?;
     if !symbols.is_empty() {
         bail!(
-            "the eBPF object can panic: {} (an index, a slice or an arithmetic operation that the \
+            "the eBPF object {} can panic: {} (an index, a slice or an arithmetic operation that the \
              compiler can't prove to stay within bounds)",
+            object.display(),
             symbols.join(", ")
         );
     }

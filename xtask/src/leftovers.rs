@@ -20,8 +20,9 @@ use crate::process;
 /// The kernel tears namespaces down, and programs with them, some time after their last user left.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Directories below a bpffs are read to this depth: pin directory, layout version, pin.
-const MAX_PIN_DEPTH: usize = 4;
+/// Directories below a bpffs are read to this depth: pin directory, the backend's part of it, layout
+/// version, links, pin.
+const MAX_PIN_DEPTH: usize = 5;
 
 /// One thing that outlives the test that made it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -40,14 +40,14 @@ enum Command {
     /// Example: cargo xtask setup --check
     #[command(verbatim_doc_comment)]
     Setup(setup::Options),
-    /// Builds the eBPF object and the agent.
+    /// Builds the eBPF objects and the agent.
     ///
     /// The agent lands in target/debug/xlb-agent, or in target/release/xlb-agent with --release.
     ///
     /// Example: cargo xtask build --release
     #[command(verbatim_doc_comment)]
     Build(build::Options),
-    /// Checks formatting, lints, documentation, the eBPF object, licences and structure.
+    /// Checks formatting, lints, documentation, the eBPF objects, licences and structure.
     ///
     /// All checks run, whatever the others find. Each failure is listed at the end with the command
     /// that shows it again.

@@ -22,6 +22,7 @@
 mod agent;
 mod backend;
 mod datagrams;
+mod decapsulator;
 mod guardian;
 mod hosts;
 mod http;
@@ -54,6 +55,7 @@ use nix::{
 pub use agent::{Agent, agent_binary};
 pub use backend::{Backend, BackendKind};
 pub use datagrams::{DatagramOptions, DatagramReport, Datagrams};
+pub use decapsulator::Decapsulator;
 use guardian::Guardian;
 pub use hosts::{Host, VIP_V4, VIP_V6, subnet_v4, subnet_v6};
 pub use keep_alive::{KeepAlive, KeepAliveConnection, KeepAliveOptions};

@@ -177,7 +177,7 @@ fn fields(counters: &AttachmentCounters) -> [u64; 8] {
 }
 
 /// Sixteen bytes a line, so that a failure shows where two frames differ.
-fn hex(bytes: &[u8]) -> Vec<String> {
+pub(crate) fn hex(bytes: &[u8]) -> Vec<String> {
     bytes
         .chunks(16)
         .map(|line| line.iter().map(|byte| format!("{byte:02x} ")).collect())

@@ -90,16 +90,22 @@ impl Frame {
     pub(crate) fn encapsulated(&self, from: IpAddr, to: IpAddr, flow_label: u32) -> Vec<u8> {
         let inner = self.bytes();
         let (ethernet, inner) = inner.split_at(ETHERNET_BYTES);
+        let number = if self.source.is_ipv4() {
+            IpNumber::IPV4
+        } else {
+            IpNumber::IPV6
+        };
         let mut bytes = ethernet.to_vec();
+        bytes[12..].copy_from_slice(&ether_type(from));
         match ip(from, to, 64) {
             IpHeaders::Ipv4(mut header, _) => {
-                header.protocol = IpNumber::IPV4;
+                header.protocol = number;
                 header.set_payload_len(inner.len()).expect("a length");
                 header.header_checksum = header.calc_header_checksum();
                 header.write(&mut bytes).expect("a header");
             }
             IpHeaders::Ipv6(mut header, _) => {
-                header.next_header = IpNumber::IPV6;
+                header.next_header = number;
                 header.set_payload_length(inner.len()).expect("a length");
                 header.flow_label = Ipv6FlowLabel::try_new(flow_label).expect("20 bits");
                 header.write(&mut bytes).expect("a header");
@@ -117,6 +123,14 @@ impl Frame {
             } else {
                 IPV6_BYTES
             }
+    }
+}
+
+/// EtherType of the family of an address.
+pub(crate) const fn ether_type(address: IpAddr) -> [u8; 2] {
+    match address {
+        IpAddr::V4(_) => [0x08, 0x00],
+        IpAddr::V6(_) => [0x86, 0xdd],
     }
 }
 
@@ -150,9 +164,13 @@ fn ip(from: IpAddr, to: IpAddr, ttl: u8) -> IpHeaders {
 
 /// Sums the IPv4 header of a frame whose bytes were changed anew.
 pub(crate) fn sum_header(bytes: &mut [u8]) {
-    let (header, _) = Ipv4Header::from_slice(&bytes[ETHERNET_BYTES..]).expect("an IPv4 header");
-    bytes[ETHERNET_BYTES + 10..ETHERNET_BYTES + 12]
-        .copy_from_slice(&header.calc_header_checksum().to_be_bytes());
+    sum_header_at(bytes, ETHERNET_BYTES);
+}
+
+/// The same for the IPv4 header at an offset.
+pub(crate) fn sum_header_at(bytes: &mut [u8], offset: usize) {
+    let (header, _) = Ipv4Header::from_slice(&bytes[offset..]).expect("an IPv4 header");
+    bytes[offset + 10..offset + 12].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
 }
 
 /// Checks every checksum of a frame that left the program, within an outer header too.

@@ -1,6 +1,9 @@
 //! The verifier accepts the program, whatever the configuration uses.
 
-use xlb_common::maps::feature;
+use xlb_common::{
+    decap,
+    maps::{PROGRAM, feature},
+};
 
 use crate::program;
 
@@ -15,7 +18,7 @@ fn every_set_of_features_loads() {
     let mut sizes = Vec::new();
     for features in 0..=all {
         let ebpf = program::load(features);
-        let info = program::info(&ebpf);
+        let info = program::info(&ebpf, PROGRAM);
         let verified = info
             .verified_instruction_count()
             .expect("Linux 5.16 or newer");
@@ -36,4 +39,15 @@ fn every_set_of_features_loads() {
         sizes[0] * 4 < sizes[all as usize],
         "what is not configured should not stand in the program: {sizes:?}"
     );
+}
+
+#[test]
+fn the_decapsulation_program_loads() {
+    let info = program::info(&program::load_decapsulator(), decap::PROGRAM);
+    let verified = info
+        .verified_instruction_count()
+        .expect("Linux 5.16 or newer");
+    let translated = info.size_translated().expect("the size of the program");
+    println!("decapsulation: {verified} verified, {translated} bytes translated");
+    assert!(verified < VERIFIER_LIMIT / 100, "{verified}");
 }

@@ -7,6 +7,7 @@ use aya::{
     programs::{ProgramInfo, Xdp},
 };
 use xlb_common::{
+    decap,
     limits::ENDPOINT_TABLE_MIN,
     maps::{PROGRAM, global, name},
 };
@@ -17,30 +18,38 @@ pub(crate) const HASH_KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3
 /// Entries of `PENDING` and of `FLOWS`: few enough to fill.
 pub(crate) const FLOW_ENTRIES: u32 = 8;
 
-/// Where the object is: as `cargo xtask test` says, else where `cargo xtask build` leaves it.
-fn object_path() -> PathBuf {
-    env::var_os("XLB_EBPF_OBJECT").map_or_else(
-        || {
-            PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-                .join("../target/ebpf/bpfel-unknown-none/release/xlb-ebpf")
-        },
-        PathBuf::from,
-    )
+/// Where an object is: next to the one that `cargo xtask test` names, else where `cargo xtask build`
+/// leaves it.
+fn object_path(name: &str) -> PathBuf {
+    env::var_os("XLB_EBPF_OBJECT")
+        .map_or_else(
+            || {
+                PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+                    .join("../target/ebpf/bpfel-unknown-none/release/xlb-ebpf")
+            },
+            PathBuf::from,
+        )
+        .with_file_name(name)
 }
 
-/// Loads the program and its maps with these features, which the verifier takes for constants.
-pub(crate) fn load(features: u32) -> Ebpf {
+/// An object's bytes.
+fn object(name: &str) -> Vec<u8> {
     assert!(
         nix::unistd::geteuid().is_root(),
         "these tests load an XDP program: run them as root, by `cargo xtask test`"
     );
-    let path = object_path();
-    let object = fs::read(&path).unwrap_or_else(|error| {
+    let path = object_path(name);
+    fs::read(&path).unwrap_or_else(|error| {
         panic!(
             "read the eBPF object {}, which `cargo xtask build` makes: {error}",
             path.display()
         )
-    });
+    })
+}
+
+/// Loads the program and its maps with these features, which the verifier takes for constants.
+pub(crate) fn load(features: u32) -> Ebpf {
+    let object = object("xlb-ebpf");
     let mask = ENDPOINT_TABLE_MIN - 1;
     let mut loader = EbpfLoader::new();
     loader
@@ -59,22 +68,36 @@ pub(crate) fn load(features: u32) -> Ebpf {
     }
     let mut ebpf = loader
         .load(&object)
-        .unwrap_or_else(|error| panic!("load {}: {error:?}", path.display()));
+        .unwrap_or_else(|error| panic!("load the object: {error:?}"));
+    load_program(&mut ebpf, PROGRAM, &format!("features {features:#b}"));
+    ebpf
+}
+
+/// Loads the decapsulation program and its maps.
+pub(crate) fn load_decapsulator() -> Ebpf {
+    let mut ebpf = EbpfLoader::new()
+        .verifier_log_level(VerifierLogLevel::STATS)
+        .load(&object("xlb-decap"))
+        .unwrap_or_else(|error| panic!("load the object: {error:?}"));
+    load_program(&mut ebpf, decap::PROGRAM, "the decapsulation program");
+    ebpf
+}
+
+fn load_program(ebpf: &mut Ebpf, name: &str, what: &str) {
     let program: &mut Xdp = ebpf
-        .program_mut(PROGRAM)
+        .program_mut(name)
         .expect("the object's program")
         .try_into()
         .expect("a program of type XDP");
     if let Err(error) = program.load() {
-        panic!("the verifier refuses features {features:#b}: {error}");
+        panic!("the verifier refuses {what}: {error}");
     }
-    ebpf
 }
 
-/// What the kernel says of the loaded program.
-pub(crate) fn info(ebpf: &Ebpf) -> ProgramInfo {
+/// What the kernel says of a loaded program.
+pub(crate) fn info(ebpf: &Ebpf, program: &str) -> ProgramInfo {
     let program: &Xdp = ebpf
-        .program(PROGRAM)
+        .program(program)
         .expect("the object's program")
         .try_into()
         .expect("a program of type XDP");

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{args_backend::BackendCommand, args_service::ServiceCommand};
 use crate::{
+    backend,
     logging::LogFormat,
     options::{
         DEFAULT_CONFIG, DEFAULT_PIN_DIR, DEFAULT_SOCKET, DEFAULT_STATE_DIR, Options, OptionsError,
@@ -60,6 +61,12 @@ pub(super) struct Global {
 }
 
 impl Global {
+    /// The directory of the pins of a host that is a backend.
+    pub(super) fn backend_pin_dir(&self) -> Result<PathBuf, OptionsError> {
+        let options = self.options(Path::new(DEFAULT_CONFIG))?;
+        Ok(backend::pin_dir(&options.pin_dir))
+    }
+
     /// The paths of an agent that runs with this configuration file.
     pub(super) fn options(&self, config: &Path) -> Result<Options, OptionsError> {
         Options::new(config, &self.socket, &self.pin_dir, &self.state_dir)
@@ -105,7 +112,7 @@ Example:
     /// Show the health of backends, and why it is what it is.
     #[command(after_help = "Example:\n  xlb-agent health web")]
     Health(HealthArgs),
-    /// List and change backends.
+    /// List and change backends; on a backend, unpack what balancers send.
     #[command(subcommand, after_help = "Example:\n  xlb-agent backend list web")]
     Backend(BackendCommand),
     /// List and change services.

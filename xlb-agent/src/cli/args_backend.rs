@@ -1,11 +1,12 @@
 //! `backend`: what its verbs take, and the changes that they ask for.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use xlb_control::{api::Change, config::OnRemove};
 
 use super::values;
+use crate::{logging::LogFormat, options::DEFAULT_BACKEND_CONFIG};
 
 /// Verbs of `backend`.
 #[derive(Debug, Subcommand)]
@@ -44,6 +45,43 @@ pub(super) enum BackendCommand {
     /// Give a backend another share of new connections.
     #[command(after_help = "Example:\n  xlb-agent backend weight web 10.0.1.7:8080 3")]
     Weight(WeightArgs),
+    /// Make this host a backend that unpacks what balancers send it.
+    ///
+    /// It attaches an XDP program that takes packets out of the IP headers that balancers put around
+    /// them (`forward = "ipip"`), puts the VIPs on the loopback interface, and keeps the host from
+    /// answering ARP for them. SIGHUP reads the file again. SIGTERM and SIGINT end the command while
+    /// packets are unpacked on; `xlb-agent backend unload` undoes everything. The pins are in the
+    /// directory `backend` below the pin directory.
+    #[command(after_help = "\
+The log goes to stderr; XLB_LOG says what is in it, as in XLB_LOG=debug.
+
+Example:
+  xlb-agent backend run --config /etc/xlb/backend.toml")]
+    Run(RunArgs),
+    /// Show the program that unpacks packets on this host, its interfaces, VIPs and counters.
+    ///
+    /// It shows what is loaded, whether `xlb-agent backend run` still runs or not. The exit code is
+    /// 0 when all is well; 1 when the program is not on an interface or a link is down; and 3 when
+    /// no such program is loaded.
+    #[command(after_help = "Example:\n  xlb-agent backend status -o json")]
+    Status,
+    /// Undo everything that `xlb-agent backend run` has done on this host.
+    ///
+    /// The program is detached, its pins and the VIPs on the loopback interface are removed, and
+    /// kernel parameters get their former values. Stop `xlb-agent backend run` first.
+    #[command(after_help = "Example:\n  xlb-agent backend unload")]
+    Unload,
+}
+
+/// What `backend run` takes.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The configuration file, with the table [backend].
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_BACKEND_CONFIG)]
+    pub(super) config: PathBuf,
+    /// How a line of the log is written.
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) log: LogFormat,
 }
 
 /// The backend that is meant.
@@ -110,8 +148,10 @@ pub(super) struct WeightArgs {
 }
 
 /// What a verb of `backend` asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum BackendRequest<'a> {
+    /// Something of this host, where it is a backend.
+    Host(HostVerb<'a>),
     /// To see the backends of one pool, or of all.
     List {
         /// Pool or service.
@@ -128,6 +168,14 @@ pub(super) enum BackendRequest<'a> {
         /// Whether to stay until the drain has ended.
         wait: bool,
     },
+}
+
+/// What is asked of this host, where it is a backend.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum HostVerb<'a> {
+    Run(&'a RunArgs),
+    Status,
+    Unload,
 }
 
 /// A change of a backend whose pool is still to be found.
@@ -173,6 +221,9 @@ impl BackendCommand {
                 let weight = args.weight;
                 (&args.target, Edit::Weight { weight }, false)
             }
+            Self::Run(args) => return BackendRequest::Host(HostVerb::Run(args)),
+            Self::Status => return BackendRequest::Host(HostVerb::Status),
+            Self::Unload => return BackendRequest::Host(HostVerb::Unload),
         };
         BackendRequest::Change {
             pool: &target.pool,

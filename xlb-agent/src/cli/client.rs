@@ -8,7 +8,7 @@ use super::{
     args::{Global, Output},
     args_backend::{BackendCommand, BackendRequest},
     args_service::ServiceCommand,
-    drain, names, print, tables,
+    backend_host, drain, names, print, tables,
 };
 
 /// Runs a conversation with the agent to its end.
@@ -80,9 +80,14 @@ pub(super) fn reload(global: &Global) -> anyhow::Result<Exit> {
 }
 
 pub(super) fn backend(global: &Global, command: &BackendCommand) -> anyhow::Result<Exit> {
+    let request = command.request();
+    if let BackendRequest::Host(verb) = request {
+        return backend_host::act(global, verb);
+    }
     let client = Client::new(&global.socket);
     block_on(async {
-        match command.request() {
+        match request {
+            BackendRequest::Host(_) => {}
             BackendRequest::List { pool } => {
                 list_backends(&client, global.output, pool).await?;
             }

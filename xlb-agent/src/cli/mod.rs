@@ -1,9 +1,10 @@
 //! The command line: it parses, asks the control API, and prints. It knows nothing of the agent
-//! but that API; `run` and `unload` are the two verbs that do without it.
+//! but that API; `run` and `unload`, and the same of a backend, are the verbs that do without it.
 
 mod args;
 mod args_backend;
 mod args_service;
+mod backend_host;
 mod check;
 mod client;
 mod diff;

@@ -10,7 +10,7 @@ use xlb_control::{
 
 use super::{
     args::{Cli, Command, Output},
-    args_backend::BackendRequest,
+    args_backend::{BackendCommand, BackendRequest},
     args_service::ServiceCommand,
 };
 use crate::logging::LogFormat;
@@ -35,7 +35,7 @@ fn change(line: &str) -> (Change, bool) {
             edit,
             wait,
         } => (edit.of(pool, endpoint), wait),
-        BackendRequest::List { .. } => panic!("{line} changes nothing"),
+        BackendRequest::List { .. } | BackendRequest::Host(_) => panic!("{line} changes nothing"),
     }
 }
 
@@ -164,6 +164,19 @@ fn backend_verbs_become_changes() {
         let line = format!("xlb-agent backend {line}");
         assert_eq!(change(&line), (expected, false), "{line}");
     }
+}
+
+#[test]
+fn a_backends_own_side_has_its_file_and_its_part_of_the_pins() {
+    let cli = parse("xlb-agent backend run --pin-dir /p");
+    assert_eq!(
+        cli.global.backend_pin_dir().unwrap(),
+        Path::new("/p/backend")
+    );
+    let Command::Backend(BackendCommand::Run(args)) = &cli.command else {
+        panic!("not backend run");
+    };
+    assert_eq!(args.config, Path::new("/etc/xlb/backend.toml"));
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub enum DataplaneError {
     /// Pinned maps do not have the layout of this version.
     #[error(
         "{path} was pinned by another version of xlb ({}); nothing was changed. Run the older \
-         version, or `xlb-agent unload` to start afresh",
+         version, or `{unload}` to start afresh",
         .differences.join("; "), path = path.display()
     )]
     Layout {
@@ -56,6 +56,8 @@ pub enum DataplaneError {
         path: PathBuf,
         /// What is found and what is expected, a map each.
         differences: Vec<String>,
+        /// The command that removes the pins.
+        unload: &'static str,
     },
     /// There is no interface of that name or number.
     #[error("interface {name} does not exist")]

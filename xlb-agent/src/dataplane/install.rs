@@ -10,7 +10,7 @@ use super::{
     error::{DataplaneError, Doing},
     layout::{self, MapLayout, Sizes, layout},
     maps::Maps,
-    pins::{self, Pins},
+    pins::{self, Pins, Tenant},
     program,
     spec::Spec,
     stage::{self, Stage},
@@ -32,7 +32,7 @@ pub(super) fn install(
     spec: &Spec,
     prepare: impl FnOnce(&mut Maps) -> Result<(), DataplaneError>,
 ) -> Result<Installed, DataplaneError> {
-    let found = found_maps(pins)?;
+    let found = found_maps(pins, &layout(&Sizes::default()))?;
     let sizes = layout::effective_sizes(&spec.sizes, &found);
     let wanted = layout(&sizes);
     let mut grown: Vec<MapLayout> = Vec::new();
@@ -68,10 +68,13 @@ pub(super) fn install(
 
 /// The maps that are pinned, after a look at their layout. Nothing else has been touched when it
 /// fails.
-pub(super) fn found_maps(pins: &Pins) -> Result<Vec<(&'static str, sys::MapInfo)>, DataplaneError> {
+pub(super) fn found_maps(
+    pins: &Pins,
+    layout: &[MapLayout],
+) -> Result<Vec<(&'static str, sys::MapInfo)>, DataplaneError> {
     let mut found = Vec::new();
     let mut differences = Vec::new();
-    for map in layout(&Sizes::default()) {
+    for map in layout {
         // A change that is about to be finished has its maps aside.
         for (pin, aside) in [
             (pins.map(map.name), false),
@@ -83,7 +86,7 @@ pub(super) fn found_maps(pins: &Pins) -> Result<Vec<(&'static str, sys::MapInfo)
             let asking = || format!("open the pinned map {}", pin.display());
             let fd = sys::open_pin(&pin).doing(asking)?;
             let info = sys::map_info(fd.as_fd()).doing(asking)?;
-            differences.extend(layout::difference(&map, &info));
+            differences.extend(layout::difference(map, &info));
             if !aside {
                 found.push((map.name, info));
             }
@@ -95,19 +98,18 @@ pub(super) fn found_maps(pins: &Pins) -> Result<Vec<(&'static str, sys::MapInfo)
         Err(DataplaneError::Layout {
             path: pins.dir().to_owned(),
             differences,
+            unload: pins.tenant().unload,
         })
     }
 }
 
 /// Fails if another version of xlb pinned its maps here.
-pub(super) fn refuse_other_versions(pin_dir: &Path) -> Result<(), DataplaneError> {
-    match pins::other_versions(pin_dir)?.first() {
+pub(super) fn refuse_other_versions(pin_dir: &Path, tenant: Tenant) -> Result<(), DataplaneError> {
+    match pins::other_versions(pin_dir, tenant)?.first() {
         Some(other) => Err(DataplaneError::Layout {
             path: other.clone(),
-            differences: vec![format!(
-                "this version's layout is {}",
-                xlb_common::maps::LAYOUT_VERSION
-            )],
+            differences: vec![format!("this version's layout is {}", tenant.version)],
+            unload: tenant.unload,
         }),
         None => Ok(()),
     }

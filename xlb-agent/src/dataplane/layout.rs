@@ -128,7 +128,7 @@ pub(super) enum Kind {
 }
 
 /// `BPF_F_NO_PREALLOC`, which tries want.
-const NO_PREALLOC: u32 = 1 << 0;
+pub(super) const NO_PREALLOC: u32 = 1 << 0;
 /// `BPF_F_RDONLY_PROG`, which the kernel adds to a devmap.
 const READ_ONLY_FOR_PROGRAM: u32 = 1 << 7;
 /// `BPF_F_MMAPABLE`.
@@ -146,7 +146,7 @@ pub(super) struct MapLayout {
 }
 
 impl MapLayout {
-    const fn mapped<T>(name: &'static str, entries: u32) -> Self {
+    pub(super) const fn mapped<T>(name: &'static str, entries: u32) -> Self {
         Self {
             name,
             kind: Kind::Array,
@@ -157,7 +157,12 @@ impl MapLayout {
         }
     }
 
-    const fn keyed<K, V>(name: &'static str, kind: Kind, entries: u32, flags: u32) -> Self {
+    pub(super) const fn keyed<K, V>(
+        name: &'static str,
+        kind: Kind,
+        entries: u32,
+        flags: u32,
+    ) -> Self {
         Self {
             name,
             kind,

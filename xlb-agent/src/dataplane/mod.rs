@@ -2,11 +2,12 @@
 //!
 //! Maps, program and links are pinned, so the data path outlives the agent. [`Dataplane::open`] makes
 //! what is missing and adopts what it finds; program and maps are exchanged under traffic as
-//! `stage` describes.
+//! `stage` describes. A backend's decapsulation program, [`Decapsulator`], is kept by the same means.
 
 mod attach;
 mod copy;
 mod counters;
+mod decap;
 mod egress;
 mod error;
 mod events;
@@ -37,6 +38,7 @@ use std::{
 pub use self::{
     attach::AttachMode,
     counters::{PerCpuCounters, Summed},
+    decap::{DecapMaps, Decapsulator, Pinned},
     egress::EgressTable,
     error::DataplaneError,
     events::Events,
@@ -57,7 +59,7 @@ pub use self::{
 use self::{
     install::{found_maps, install, refuse_other_versions},
     layout::layout,
-    pins::Pins,
+    pins::{BALANCER, Pins},
 };
 
 /// What [`Dataplane::open`] found.
@@ -94,9 +96,9 @@ impl Dataplane {
         check_host()?;
         spec.check()?;
         prepare_pin_dir(pin_dir)?;
-        let pins = Pins::new(pin_dir);
-        refuse_other_versions(pin_dir)?;
-        let found = !found_maps(&pins)?.is_empty();
+        let pins = Pins::new(pin_dir, BALANCER);
+        refuse_other_versions(pin_dir, BALANCER)?;
+        let found = !found_maps(&pins, &layout(&Sizes::default()))?.is_empty();
         attach::check(&spec.interfaces, &pins.pinned_links()?)?;
 
         pins.create()?;

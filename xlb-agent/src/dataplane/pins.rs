@@ -22,7 +22,7 @@ use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
-use xlb_common::maps::LAYOUT_VERSION;
+use xlb_common::{decap, maps::LAYOUT_VERSION};
 
 use super::{
     error::{DataplaneError, Doing},
@@ -32,17 +32,44 @@ use super::{
 /// Where distributions mount the BPF file system.
 const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
 
+/// Whose pins they are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tenant {
+    /// Version of the layout.
+    pub(super) version: &'static str,
+    /// The command that removes the pins.
+    pub(super) unload: &'static str,
+}
+
+/// The balancer.
+pub(super) const BALANCER: Tenant = Tenant {
+    version: LAYOUT_VERSION,
+    unload: "xlb-agent unload",
+};
+
+/// The decapsulation program on a backend.
+pub(super) const DECAPSULATOR: Tenant = Tenant {
+    version: decap::LAYOUT_VERSION,
+    unload: "xlb-agent backend unload",
+};
+
 /// Paths below a pin directory.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
+    tenant: Tenant,
     version_dir: PathBuf,
 }
 
 impl Pins {
-    pub(super) fn new(pin_dir: &Path) -> Self {
+    pub(super) fn new(pin_dir: &Path, tenant: Tenant) -> Self {
         Self {
-            version_dir: pin_dir.join(LAYOUT_VERSION),
+            tenant,
+            version_dir: pin_dir.join(tenant.version),
         }
+    }
+
+    pub(super) const fn tenant(&self) -> Tenant {
+        self.tenant
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -255,9 +282,12 @@ pub fn unload(pin_dir: &Path) -> Result<Vec<String>, DataplaneError> {
 }
 
 /// Other versions of the layout below the pin directory, which other versions of xlb pinned.
-pub(super) fn other_versions(pin_dir: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
+pub(super) fn other_versions(
+    pin_dir: &Path,
+    tenant: Tenant,
+) -> Result<Vec<PathBuf>, DataplaneError> {
     let mut versions = entries(pin_dir)?;
-    versions.retain(|path| is_version(path) && !path.ends_with(LAYOUT_VERSION));
+    versions.retain(|path| is_version(path) && !path.ends_with(tenant.version));
     Ok(versions)
 }
 

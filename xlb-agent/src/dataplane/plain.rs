@@ -1,6 +1,7 @@
 //! Values that kernel and agent exchange byte by byte.
 
 use xlb_common::{
+    decap::Sysctl,
     maps::{AttachmentCounters, Backend, Egress, Entry4, Entry6, Event, FlowKey, Pool, Service},
     record::FlowValue,
 };
@@ -36,6 +37,7 @@ plain!(
     FlowValue,
     Pool,
     Service,
+    Sysctl,
 );
 
 // SAFETY: an array is its elements, one after another.

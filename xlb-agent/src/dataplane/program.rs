@@ -1,4 +1,4 @@
-//! Loading the program on maps that are pinned.
+//! Loading programs on maps that are pinned.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -9,26 +9,31 @@ use aya::{
     EbpfError, EbpfLoader,
     programs::{ProgramError, Xdp},
 };
-use xlb_common::maps::{PROGRAM, global};
+use xlb_common::{
+    decap,
+    maps::{PROGRAM, global},
+};
 
 use super::{
     error::{DataplaneError, Doing},
-    layout::{Sizes, layout},
+    layout::{MapLayout, Sizes, layout},
     spec::Spec,
     sys,
 };
 
-/// The object, which the agent carries with it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("XLB_EBPF_OBJECT"));
+/// The balancer's object, which the agent carries with it.
+static BALANCER: &[u8] = aya::include_bytes_aligned!(env!("XLB_EBPF_OBJECT"));
 
-/// Loads the program on maps of these sizes, and pins it.
+/// The object of the decapsulation program, which it carries too.
+static DECAPSULATOR: &[u8] = aya::include_bytes_aligned!(env!("XLB_DECAP_OBJECT"));
+
+/// Loads the balancer's program on maps of these sizes, and pins it.
 pub(super) fn load(
     spec: &Spec,
     sizes: &Sizes,
     pin_of: impl Fn(&str) -> PathBuf,
     pin: &Path,
 ) -> Result<OwnedFd, DataplaneError> {
-    let failed = |error: EbpfError| DataplaneError::Load(Box::new(error));
     let masks = [
         (global::VIPS4_MASK, sizes.vips4 - 1),
         (global::VIPS6_MASK, sizes.vips6 - 1),
@@ -37,21 +42,44 @@ pub(super) fn load(
     ];
     let mut loader = EbpfLoader::new();
     loader
-        .btf(None)
         .override_global(global::HASH_KEY, &spec.hash_key, true)
         .override_global(global::FEATURES, &spec.features, true);
     for (name, mask) in &masks {
         loader.override_global(name, mask, true);
     }
-    for map in layout(sizes) {
+    load_on(&mut loader, BALANCER, PROGRAM, &layout(sizes), pin_of, pin)
+}
+
+/// Loads the decapsulation program on these maps, and pins it.
+pub(super) fn load_decapsulator(
+    maps: &[MapLayout],
+    pin_of: impl Fn(&str) -> PathBuf,
+    pin: &Path,
+) -> Result<OwnedFd, DataplaneError> {
+    let mut loader = EbpfLoader::new();
+    load_on(&mut loader, DECAPSULATOR, decap::PROGRAM, maps, pin_of, pin)
+}
+
+/// Loads the program of an object on maps that are pinned, and pins it.
+fn load_on<'a>(
+    loader: &mut EbpfLoader<'a>,
+    object: &[u8],
+    program: &str,
+    maps: &[MapLayout],
+    pin_of: impl Fn(&str) -> PathBuf,
+    pin: &Path,
+) -> Result<OwnedFd, DataplaneError> {
+    let failed = |error: EbpfError| DataplaneError::Load(Box::new(error));
+    loader.btf(None);
+    for map in maps {
         loader
             .map_pin_path(map.name, pin_of(map.name))
             .map_max_entries(map.name, map.entries);
     }
-    let mut object = loader.load(OBJECT).map_err(failed)?;
+    let mut object = loader.load(object).map_err(failed)?;
     let program: &mut Xdp = object
-        .program_mut(PROGRAM)
-        .ok_or_else(|| DataplaneError::Spec(format!("the eBPF object has no program {PROGRAM}")))?
+        .program_mut(program)
+        .ok_or_else(|| DataplaneError::Spec(format!("the eBPF object has no program {program}")))?
         .try_into()
         .map_err(|error: ProgramError| failed(error.into()))?;
     program.load().map_err(|error| failed(error.into()))?;

@@ -33,20 +33,25 @@ pub struct Spec {
 impl Spec {
     pub(super) fn check(&self) -> Result<(), DataplaneError> {
         self.sizes.check().map_err(DataplaneError::Spec)?;
-        let mut seen = BTreeSet::new();
-        for interface in &self.interfaces {
-            if interface.ifindex == 0 {
-                return Err(DataplaneError::NoInterface {
-                    name: interface.name.clone(),
-                });
-            }
-            if !seen.insert(interface.ifindex) {
-                return Err(DataplaneError::Spec(format!(
-                    "interface {} is named twice",
-                    interface.name
-                )));
-            }
-        }
-        Ok(())
+        check_interfaces(&self.interfaces)
     }
+}
+
+/// Fails if an interface is not there, or is named twice.
+pub(super) fn check_interfaces(interfaces: &[Interface]) -> Result<(), DataplaneError> {
+    let mut seen = BTreeSet::new();
+    for interface in interfaces {
+        if interface.ifindex == 0 {
+            return Err(DataplaneError::NoInterface {
+                name: interface.name.clone(),
+            });
+        }
+        if !seen.insert(interface.ifindex) {
+            return Err(DataplaneError::Spec(format!(
+                "interface {} is named twice",
+                interface.name
+            )));
+        }
+    }
+    Ok(())
 }

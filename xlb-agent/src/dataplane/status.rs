@@ -63,9 +63,23 @@ pub struct MapStatus {
     pub memory_bytes: Option<u64>,
 }
 
+/// What the kernel says of a program that was loaded with these features.
+pub(super) fn program(
+    program: BorrowedFd<'_>,
+    features: u32,
+) -> Result<ProgramStatus, DataplaneError> {
+    let info =
+        sys::program_info(program).doing(|| "ask for the program's properties".to_owned())?;
+    Ok(ProgramStatus {
+        id: info.id,
+        translated_bytes: info.translated_bytes,
+        jited_bytes: info.jited_bytes,
+        verified_instructions: info.verified_instructions,
+        features,
+    })
+}
+
 pub(super) fn status(dataplane: &Dataplane) -> Result<Status, DataplaneError> {
-    let program = sys::program_info(dataplane.program.as_fd())
-        .doing(|| "ask for the program's properties".to_owned())?;
     let links = dataplane.pins.pinned_links()?;
     let interfaces = dataplane
         .spec
@@ -101,13 +115,7 @@ pub(super) fn status(dataplane: &Dataplane) -> Result<Status, DataplaneError> {
         })
         .collect::<Result<_, DataplaneError>>()?;
     Ok(Status {
-        program: ProgramStatus {
-            id: program.id,
-            translated_bytes: program.translated_bytes,
-            jited_bytes: program.jited_bytes,
-            verified_instructions: program.verified_instructions,
-            features: dataplane.spec.features,
-        },
+        program: program(dataplane.program.as_fd(), dataplane.spec.features)?,
         interfaces,
         maps,
     })

@@ -65,6 +65,23 @@ const _: () = assert!(size_of::<Ipv6Header>() == 40);
 // SAFETY: packed integers: alignment of one, no padding, every bit pattern is valid.
 unsafe impl Header for Ipv6Header {}
 
+/// The start of an IPv6 fragment header (RFC 8200, section 4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, packed)]
+pub struct Ipv6FragmentHeader {
+    /// Protocol of what was fragmented.
+    pub next_header: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Offset in units of eight bytes in the upper 13 bits, "more fragments" in the lowest.
+    pub offset_more_be: u16,
+}
+
+const _: () = assert!(size_of::<Ipv6FragmentHeader>() == 4);
+
+// SAFETY: packed integers: alignment of one, no padding, every bit pattern is valid.
+unsafe impl Header for Ipv6FragmentHeader {}
+
 /// IPv6 extension headers (IANA, IPv6 Extension Header Types).
 pub mod extension {
     /// Hop-by-hop options (RFC 8200, section 4.3).

@@ -14,6 +14,12 @@ pub const MAX_INTERFACE_BYTES: usize = 15;
 /// Interfaces that packets are taken from.
 pub const MAX_INTERFACES: usize = 63;
 
+/// Prefixes, a family, that a backend takes encapsulated packets from.
+pub const MAX_BALANCER_PREFIXES: usize = 1024;
+
+/// VIPs, a family, that a backend takes encapsulated packets for.
+pub const MAX_BACKEND_VIPS: usize = 65_536;
+
 /// Slots of a pool's ring. Prime and at least [`SLOTS_PER_BACKEND`] times the backends (Maglev,
 /// NSDI'16, section 5.3).
 pub const DEFAULT_RING_SLOTS: u32 = 16_381;

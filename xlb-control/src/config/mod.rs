@@ -4,7 +4,10 @@
 //! file -> toml's tree with spans -> decode -> Config + places -> invariants -> Loaded or Diagnostics
 //!                        Config + Changes -> overrides::apply -> invariants -> Config in force
 //! ```
+//!
+//! A backend that decapsulates has a file of its own, read the same way into a [`Decapsulation`].
 
+mod decapsulation;
 mod decode;
 mod diagnostics;
 mod invariants;
@@ -25,6 +28,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use decapsulation::Decapsulation;
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use invariants::check_invariants;
 pub use model::*;
@@ -35,9 +39,9 @@ pub const DEFAULT_PATH: &str = "/etc/xlb/xlb.toml";
 
 /// A configuration that was read, and what is odd about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loaded {
+pub struct Loaded<C = Config> {
     /// The configuration.
-    pub config: Config,
+    pub config: C,
     /// Complaints that don't keep it from being used.
     pub warnings: Diagnostics,
 }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::limits::{MAX_INTERFACE_BYTES, MAX_NAME_BYTES};
 
 /// What is wrong with a value, and what to do about it.
@@ -34,6 +36,7 @@ pub(super) enum Role {
     Vip,
     Backend,
     TunnelSource,
+    Balancer,
 }
 
 impl Role {
@@ -42,6 +45,7 @@ impl Role {
             Self::Vip => "a VIP",
             Self::Backend => "a backend's address",
             Self::TunnelSource => "a tunnel's source",
+            Self::Balancer => "a balancer's address",
         }
     }
 }
@@ -124,6 +128,33 @@ pub(super) fn address_for(address: IpAddr, role: Role) -> Result<(), Fault> {
         format!("{address} can't be {}: it is {kind}", role.word()),
         "use the unicast address of a host",
     ))
+}
+
+/// Reads a prefix of addresses, or one address.
+pub(super) fn parse_prefix(text: &str, role: Role) -> Result<IpNet, Fault> {
+    if !text.contains('/') {
+        return parse_address(text, role).map(IpNet::from);
+    }
+    let prefix = text.parse::<IpNet>().map_err(|_| {
+        Fault::new(
+            format!("`{text}` is not a prefix of IP addresses"),
+            "write it as `\"10.0.0.0/24\"` or `\"fd00::/64\"`",
+        )
+    })?;
+    if prefix.prefix_len() == prefix.max_prefix_len() {
+        address_for(prefix.addr(), role)?;
+    }
+    if prefix.trunc() != prefix {
+        return Err(Fault::new(
+            format!("{prefix} has bits beyond its prefix length"),
+            format!(
+                "write `{}`, or `{}` for the one address",
+                prefix.trunc(),
+                prefix.addr()
+            ),
+        ));
+    }
+    Ok(prefix)
 }
 
 /// Checks a port that came from a command.

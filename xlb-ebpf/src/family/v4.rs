@@ -1,6 +1,6 @@
 //! IPv4.
 
-use aya_ebpf::{bindings::bpf_fib_lookup, maps::lpm_trie::Key};
+use aya_ebpf::bindings::bpf_fib_lookup;
 use xlb_common::{
     checksum,
     endpoint::{self, Endpoint4, EndpointTarget},
@@ -9,6 +9,7 @@ use xlb_common::{
     reason::Reason,
     wire::{ETHER_TYPE_IPV4_BE, EthernetHeader, IcmpHeader, Ipv4Header},
 };
+use xlb_ebpf::lpm;
 
 use super::Family;
 use crate::{
@@ -196,9 +197,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn route(address: u32) -> Option<NextHop> {
-        ROUTES4
-            .get(Key::new(32, address.to_ne_bytes()))
-            .map(|&word| NextHop(word))
+        lpm::get4(&ROUTES4, address).map(|&word| NextHop(word))
     }
 
     #[inline(always)]

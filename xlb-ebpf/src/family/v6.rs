@@ -1,6 +1,6 @@
 //! IPv6.
 
-use aya_ebpf::{bindings::bpf_fib_lookup, maps::lpm_trie::Key};
+use aya_ebpf::bindings::bpf_fib_lookup;
 use xlb_common::{
     checksum,
     endpoint::{self, Endpoint6, EndpointTarget},
@@ -9,6 +9,7 @@ use xlb_common::{
     reason::Reason,
     wire::{ETHER_TYPE_IPV6_BE, EthernetHeader, IcmpHeader, Ipv6Header, extension},
 };
+use xlb_ebpf::lpm;
 
 use super::Family;
 use crate::{
@@ -182,14 +183,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn route(address: [u64; 2]) -> Option<NextHop> {
-        let aligned = AlignedKey {
-            padding: 0,
-            prefix_bits: 128,
-            address,
-        };
-        // SAFETY: from the prefix on, the struct has the bytes of a key of the trie.
-        let key = unsafe { &*(&raw const aligned.prefix_bits).cast::<Key<[u8; 16]>>() };
-        ROUTES6.get(key).map(|&word| NextHop(word))
+        lpm::get6(&ROUTES6, address).map(|&word| NextHop(word))
     }
 
     #[inline(always)]
@@ -208,15 +202,6 @@ impl Family for V6 {
         // SAFETY: both are sixteen plain bytes.
         unsafe { core::mem::transmute(address) }
     }
-}
-
-/// A key of `ROUTES6` after four bytes that align its address, since the verifier wants aligned
-/// writes of the stack.
-#[repr(C, align(8))]
-struct AlignedKey {
-    padding: u32,
-    prefix_bits: u32,
-    address: [u64; 2],
 }
 
 #[inline(always)]

@@ -1,5 +1,6 @@
 //! Answers of the agent as text: pure functions from values to what is printed.
 
+mod backend_host;
 mod backends;
 mod changes;
 mod diff;
@@ -9,6 +10,7 @@ mod status;
 
 use comfy_table::{Table, presets::NOTHING};
 
+pub(super) use backend_host::overview as backend_host;
 pub(super) use backends::table as backends;
 pub(super) use diff::differences as diff;
 pub(super) use health::table as health;

@@ -72,8 +72,13 @@ fn program(program: &ProgramStatus) -> String {
     } else {
         program.features.join(", ")
     };
+    format!("{}; features: {features}", loaded(program))
+}
+
+/// What the kernel says of a program.
+pub(super) fn loaded(program: &ProgramStatus) -> String {
     format!(
-        "id {}; {} translated, {} machine code, {} instructions verified; features: {features}",
+        "id {}; {} translated, {} machine code, {} instructions verified",
         program.id,
         bytes(program.translated_bytes.into()),
         bytes(program.jited_bytes.into()),
@@ -81,7 +86,7 @@ fn program(program: &ProgramStatus) -> String {
     )
 }
 
-fn interfaces(interfaces: &[InterfaceStatus]) -> String {
+pub(super) fn interfaces(interfaces: &[InterfaceStatus]) -> String {
     layout(
         ["INTERFACE", "INDEX", "MODE", "LINK"],
         interfaces.iter().map(|interface| {

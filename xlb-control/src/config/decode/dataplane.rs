@@ -41,7 +41,7 @@ pub(super) fn dataplane(section: &Section<'_>, out: &mut Complaints<'_>) -> Data
     }
 }
 
-fn interfaces(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Vec<String>> {
+pub(super) fn interfaces(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Vec<String>> {
     let elements = value.array("names", "interfaces = [\"eth0\"]", out)?;
     if elements.is_empty() {
         out.error(

@@ -5,6 +5,7 @@
 
 mod complaints;
 mod dataplane;
+mod decapsulation;
 mod policy;
 mod pool;
 mod schema;
@@ -19,6 +20,7 @@ use std::{
 };
 
 use complaints::Complaints;
+pub(super) use decapsulation::decapsulation;
 use pool::BackendPlaces;
 pub(super) use pool::uneven;
 use section::{Section, Value};

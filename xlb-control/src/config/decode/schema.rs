@@ -3,6 +3,12 @@
 /// Keys outside of any table.
 pub(super) const DOCUMENT: &[&str] = &["dataplane", "pool", "service"];
 
+/// Keys outside of any table in the file of a backend that decapsulates.
+pub(super) const BACKEND_DOCUMENT: &[&str] = &["backend"];
+
+/// Keys of `[backend]` in that file.
+pub(super) const DECAPSULATION: &[&str] = &["interfaces", "mode", "balancers", "vips", "loopback"];
+
 /// Keys of `[dataplane]`.
 pub(super) const DATAPLANE: &[&str] = &[
     "interfaces",

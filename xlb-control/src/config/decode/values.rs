@@ -69,6 +69,15 @@ where
     number
 }
 
+/// `true` or `false`.
+pub(super) fn boolean(value: Value<'_>, out: &mut Complaints<'_>) -> Option<bool> {
+    if let DeValue::Boolean(yes) = value.raw() {
+        return Some(*yes);
+    }
+    value.wrong_type("true or false", "write it without quotes".to_owned(), out);
+    None
+}
+
 /// A port: 1 to 65,535.
 pub(super) fn port(value: Value<'_>, out: &mut Complaints<'_>) -> Option<u16> {
     integer(value, &(1..=u16::MAX), out)

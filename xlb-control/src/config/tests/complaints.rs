@@ -1,6 +1,7 @@
 //! Every complaint has a row: what is written, what is said about it, and where.
 
 mod dataplane;
+mod decapsulation;
 mod policy;
 mod pool;
 mod service;

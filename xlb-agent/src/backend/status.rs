@@ -1,0 +1,110 @@
+//! What holds for a backend, read from what is pinned: it needs no running agent.
+
+use std::{net::IpAddr, path::Path};
+
+use anyhow::Context;
+use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
+use serde::Serialize;
+use xlb_common::{decap::vip_flag, reason::Action};
+use xlb_control::api::{InterfaceStatus, ProgramStatus, ReasonCount};
+
+use super::maps;
+use crate::{
+    dataplane::{self, AttachMode, Pinned},
+    lock,
+};
+
+/// What holds for a backend, as `backend status` prints it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Process id of the agent; `None`: none runs, or this process may not see it.
+    pub pid: Option<u32>,
+    /// The program.
+    pub program: ProgramStatus,
+    /// Interfaces that it takes packets from.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Prefixes of addresses that it takes encapsulated packets from.
+    pub balancers: Vec<String>,
+    /// VIPs that it takes encapsulated packets for.
+    pub vips: Vec<Vip>,
+    /// Packets by reason.
+    pub reasons: Vec<ReasonCount>,
+}
+
+/// A VIP of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Vip {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether the agent has put it on the loopback interface.
+    pub on_loopback: bool,
+}
+
+/// Reads the status; `None`: nothing is loaded.
+///
+/// # Errors
+///
+/// What the kernel refuses.
+pub fn status(pin_dir: &Path) -> anyhow::Result<Option<Status>> {
+    let Some(pinned) = Pinned::find(pin_dir)? else {
+        return Ok(None);
+    };
+    let reading = || "read the program's maps";
+    let vips = maps::vips(&pinned.maps).with_context(reading)?;
+    let reasons = pinned.maps.reasons().with_context(reading)?;
+    Ok(Some(Status {
+        pid: lock::holder_of(pin_dir),
+        program: ProgramStatus {
+            id: pinned.program.id,
+            features: Vec::new(),
+            translated_bytes: pinned.program.translated_bytes,
+            jited_bytes: pinned.program.jited_bytes,
+            verified_instructions: pinned.program.verified_instructions,
+        },
+        interfaces: pinned.interfaces.iter().map(interface).collect(),
+        balancers: maps::balancers(&pinned.maps).with_context(reading)?,
+        vips: vips
+            .into_iter()
+            .map(|(address, flags)| Vip {
+                address,
+                on_loopback: flags & vip_flag::ADDED != 0,
+            })
+            .collect(),
+        reasons: reasons
+            .into_iter()
+            .map(|(reason, packets)| ReasonCount {
+                reason: reason.name().to_owned(),
+                action: match reason.action() {
+                    Action::Pass => "pass",
+                    Action::Drop => "drop",
+                    Action::Tx => "tx",
+                    Action::Redirect => "redirect",
+                }
+                .to_owned(),
+                packets,
+            })
+            .collect(),
+    }))
+}
+
+fn interface(interface: &dataplane::InterfaceStatus) -> InterfaceStatus {
+    InterfaceStatus {
+        name: interface.name.clone(),
+        index: interface.ifindex,
+        mode: match interface.mode {
+            Some(AttachMode::Native) => "native",
+            Some(AttachMode::Generic) => "generic",
+            Some(AttachMode::Hardware) => "hardware",
+            None => "detached",
+        }
+        .to_owned(),
+        up: is_up(&interface.name),
+    }
+}
+
+fn is_up(name: &str) -> bool {
+    let wanted = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
+    getifaddrs().is_ok_and(|mut interfaces| {
+        interfaces.any(|it| it.interface_name == name && it.flags.contains(wanted))
+    })
+}

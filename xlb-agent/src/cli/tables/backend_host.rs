@@ -1,0 +1,103 @@
+//! `backend status`.
+
+use xlb_control::api::ReasonCount;
+
+use super::{layout, status};
+use crate::{backend::Status, cli::units::count};
+
+/// What holds for a backend, in paragraphs.
+pub(in crate::cli) fn overview(status: &Status) -> String {
+    let agent = status
+        .pid
+        .map_or_else(|| "not running".to_owned(), |pid| format!("pid {pid}"));
+    let head = format!(
+        "agent    {agent}\nprogram  {}\n",
+        status::loaded(&status.program)
+    );
+    let balancers = layout(
+        ["BALANCERS"],
+        status.balancers.iter().map(|prefix| [prefix.clone()]),
+    );
+    let vips = layout(
+        ["VIP", "LOOPBACK"],
+        status.vips.iter().map(|vip| {
+            let on_loopback = if vip.on_loopback { "added" } else { "-" };
+            [vip.address.to_string(), on_loopback.to_owned()]
+        }),
+    );
+    [
+        head,
+        status::interfaces(&status.interfaces),
+        balancers,
+        vips,
+        reasons(&status.reasons),
+    ]
+    .join("\n")
+}
+
+/// All of them, in their own order: they are few, and one that is 0 says something too.
+fn reasons(reasons: &[ReasonCount]) -> String {
+    layout(
+        ["REASON", "ACTION", "PACKETS"],
+        reasons.iter().map(|reason| {
+            [
+                reason.reason.clone(),
+                reason.action.clone(),
+                count(reason.packets),
+            ]
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{backend::Vip, cli::samples};
+
+    #[test]
+    fn golden() {
+        let agents = samples::status();
+        let status = Status {
+            pid: Some(4711),
+            program: agents.program,
+            interfaces: agents.interfaces,
+            balancers: vec!["10.0.0.0/24".to_owned(), "fd00::/64".to_owned()],
+            vips: vec![
+                Vip {
+                    address: "192.0.2.10".parse().unwrap(),
+                    on_loopback: true,
+                },
+                Vip {
+                    address: "2001:db8::10".parse().unwrap(),
+                    on_loopback: false,
+                },
+            ],
+            reasons: vec![ReasonCount {
+                reason: "delivered".to_owned(),
+                action: "pass".to_owned(),
+                packets: 1_234_567,
+            }],
+        };
+        assert_eq!(
+            overview(&status),
+            "\
+agent    pid 4711
+program  id 42; 12.0 KiB translated, 7.1 KiB machine code, 23.4k instructions verified
+
+INTERFACE   INDEX   MODE     LINK
+eth0        2       native   up
+
+BALANCERS
+10.0.0.0/24
+fd00::/64
+
+VIP            LOOPBACK
+192.0.2.10     added
+2001:db8::10   -
+
+REASON      ACTION   PACKETS
+delivered   pass     1.2M
+"
+        );
+    }
+}

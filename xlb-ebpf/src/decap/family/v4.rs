@@ -1,0 +1,111 @@
+//! IPv4.
+
+use xlb_common::{
+    checksum,
+    decap::Reason,
+    wire::{ETHER_TYPE_IPV4_BE, Ipv4Header},
+};
+use xlb_ebpf::{frame::Frame, lpm};
+
+use super::{Family, Inner, OUTER, is_ip};
+use crate::{
+    Outer,
+    maps::{BALANCERS4, LOCAL_VIPS4},
+};
+
+/// IPv4.
+pub struct V4;
+
+/// Bits of the ECN field in the type of service (RFC 3168, section 5).
+const ECN: u8 = 0b11;
+
+/// Smallest IPv4 header with its version.
+const VERSION_IHL_MIN: u8 = Ipv4Header::VERSION_IHL;
+
+/// Largest IPv4 header with its version.
+const VERSION_IHL_MAX: u8 = 0x4f;
+
+impl Family for V4 {
+    type Address = u32;
+    const ETHER_TYPE_BE: u16 = ETHER_TYPE_IPV4_BE;
+    const END: usize = OUTER + size_of::<Ipv4Header>();
+
+    #[inline(always)]
+    fn outer(frame: &Frame<'_>) -> Result<Outer, Reason> {
+        let Ok(ip) = frame.at::<Ipv4Header>(OUTER) else {
+            return Err(Reason::BadHeader);
+        };
+        if ip.version_ihl < VERSION_IHL_MIN || ip.version_ihl > VERSION_IHL_MAX {
+            return Err(Reason::BadHeader);
+        }
+        if !is_ip(ip.protocol) {
+            return Err(Reason::NotEncapsulated);
+        }
+        if lpm::get4(&BALANCERS4, ip.source_be).is_none() {
+            return Err(Reason::UnknownSource);
+        }
+        if ip.version_ihl != Ipv4Header::VERSION_IHL {
+            return Err(Reason::OuterOptions);
+        }
+        if ip.flags_fragment_be & Ipv4Header::FRAGMENT_BE != 0 {
+            return Err(Reason::OuterFragment);
+        }
+        if checksum::finish(sum(ip)) != 0 {
+            return Err(Reason::OuterChecksum);
+        }
+        let bytes = u16::from_be(ip.total_length_be) as usize;
+        if bytes < size_of::<Ipv4Header>() || OUTER + bytes > frame.length() {
+            return Err(Reason::Truncated);
+        }
+        Ok(Outer {
+            carries: ip.protocol,
+            payload_bytes: bytes - size_of::<Ipv4Header>(),
+            ecn: ip.tos & ECN,
+        })
+    }
+
+    #[inline(always)]
+    fn inner(frame: &Frame<'_>, offset: usize) -> Result<Inner<Self>, Reason> {
+        let ip = frame.at::<Ipv4Header>(offset)?;
+        if ip.version_ihl < VERSION_IHL_MIN || ip.version_ihl > VERSION_IHL_MAX {
+            return Err(Reason::BadInner);
+        }
+        let bytes = u16::from_be(ip.total_length_be) as usize;
+        if bytes < (ip.version_ihl & 0x0f) as usize * 4 {
+            return Err(Reason::BadInner);
+        }
+        Ok(Inner {
+            destination: ip.destination_be,
+            bytes,
+            ecn: ip.tos & ECN,
+        })
+    }
+
+    #[inline(always)]
+    fn is_vip(address: u32) -> bool {
+        LOCAL_VIPS4.get_ptr(&address).is_some()
+    }
+
+    #[inline(always)]
+    fn set_ecn(frame: &mut Frame<'_>, offset: usize, ecn: u8) -> Result<(), Reason> {
+        let ip = frame.at_mut::<Ipv4Header>(offset)?;
+        let old = u16::from_ne_bytes([ip.version_ihl, ip.tos]);
+        ip.tos = ip.tos & !ECN | ecn;
+        let new = u16::from_ne_bytes([ip.version_ihl, ip.tos]);
+        ip.checksum = checksum::update(ip.checksum, checksum::difference16(old, new));
+        Ok(())
+    }
+}
+
+/// Sum of a header's words, its checksum among them.
+#[inline(always)]
+fn sum(ip: &Ipv4Header) -> u64 {
+    u64::from(u16::from_ne_bytes([ip.version_ihl, ip.tos]))
+        + u64::from(ip.total_length_be)
+        + u64::from(ip.identification_be)
+        + u64::from(ip.flags_fragment_be)
+        + u64::from(u16::from_ne_bytes([ip.ttl, ip.protocol]))
+        + u64::from(ip.checksum)
+        + checksum::sum32(ip.source_be)
+        + checksum::sum32(ip.destination_be)
+}

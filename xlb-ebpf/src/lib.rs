@@ -1,0 +1,12 @@
+//! What the balancer's program and the decapsulation program of backends share.
+#![no_std]
+
+pub mod frame;
+pub mod lpm;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: never reached: `cargo xtask build` rejects a program that could panic.
+    unsafe { core::hint::unreachable_unchecked() }
+}

@@ -10,6 +10,7 @@ mod status;
 mod sysctl;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -53,7 +54,7 @@ pub fn unload(pin_dir: &Path) -> anyhow::Result<Vec<String>> {
     if !pin_dir.exists() {
         return Ok(Vec::new());
     }
-    let lock = Lock::acquire(&[pin_dir])?;
+    let _lock = Lock::acquire(&[pin_dir])?;
     let mut done = Vec::new();
     // What is pinned is also the memory of what was done, so it goes last.
     if let Some(mut pinned) = Pinned::find(pin_dir)? {
@@ -68,8 +69,13 @@ pub fn unload(pin_dir: &Path) -> anyhow::Result<Vec<String>> {
         );
         done.extend(sysctl::restore(&mut pinned.maps)?);
     }
-    drop(lock);
     done.extend(dataplane::unload(pin_dir)?);
+    // Where no agent of a balancer is, its directory was made for ours alone.
+    if let Some(agents) = pin_dir.parent()
+        && fs::remove_dir(agents).is_ok()
+    {
+        done.push(format!("directory {}", agents.display()));
+    }
     Ok(done)
 }
 
@@ -144,7 +150,7 @@ impl Agent {
                 _ = interrupt.recv() => break,
             };
             if let Err(error) = outcome {
-                tracing::error!(error = format!("{error:#}"), "keeping the host in line");
+                tracing::error!("{error:#}");
             }
         }
         tracing::info!("stopping; packets are unpacked on");

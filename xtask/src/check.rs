@@ -61,7 +61,7 @@ fn steps() -> Vec<Step> {
         Step {
             name: "The eBPF objects, and that they can't panic",
             reproduce: "cargo xtask build".to_owned(),
-            run: Box::new(|| build::ebpf()),
+            run: Box::new(build::ebpf),
         },
         command_step("Lints", {
             let mut command = build::host_cargo();

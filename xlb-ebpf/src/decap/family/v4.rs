@@ -83,7 +83,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn is_vip(address: u32) -> bool {
-        LOCAL_VIPS4.get_ptr(&address).is_some()
+        LOCAL_VIPS4.get_ptr(address).is_some()
     }
 
     #[inline(always)]

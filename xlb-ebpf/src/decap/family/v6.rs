@@ -80,7 +80,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_vip(address: [u64; 2]) -> bool {
-        LOCAL_VIPS6.get_ptr(&address).is_some()
+        LOCAL_VIPS6.get_ptr(address).is_some()
     }
 
     #[inline(always)]

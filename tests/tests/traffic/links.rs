@@ -75,6 +75,8 @@ fn a_link_that_is_made_anew_is_used_again() {
     wait_for_state(&plain, "unresolved");
     let status = plain.agent.cli(&["status", "-o", "json"]);
     assert_eq!(status["interfaces"][1]["mode"], "detached");
+    // A change may come meanwhile, and does not make the agent forget the link.
+    plain.agent.cli(&["reload", "-o", "json"]);
     balancer.ns.cable("eth1", switch, "balancer", None);
     switch.bridge_port("back", "balancer");
     balancer.ns.ip("addr add 10.80.1.1/24 dev eth1");

@@ -171,6 +171,9 @@ impl Daemon {
         daemon.checker.set_targets(&daemon.targets());
         daemon.meet_neighbours().await?;
         daemon.look_around()?;
+        if let Some(name) = daemon.view.missing.first() {
+            anyhow::bail!("interface {name} cannot be used: the log says why");
+        }
         daemon.apply()?;
         Ok(daemon)
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     dataplane::RouteKey,
-    netlink::{self, InterfaceView},
+    netlink::{self, Interface, InterfaceView},
 };
 
 /// How long a start may wait for neighbours. Those that are there answer in milliseconds.
@@ -54,26 +54,9 @@ impl Daemon {
     pub(super) fn look_around(&mut self) -> anyhow::Result<()> {
         let tables = self.tables.borrow_and_update().clone();
         let view = self.tracker.view(&tables);
-        let before: BTreeSet<u32> = self.view.indexes();
+        let view = self.use_interfaces(view);
         let allowed = view.indexes();
         let egress = egress_indexes(&self.file.dataplane.interfaces, &view);
-        for interface in &view.present {
-            if let (Some(mac), Some(&index)) = (interface.mac, egress.get(&interface.ifindex)) {
-                let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
-                let maps = self.engine.dataplane.maps_mut();
-                maps.egress
-                    .set(u32::from(index), interface.ifindex, mac, mtu)
-                    .with_context(|| format!("let packets leave by {}", interface.name))?;
-            }
-        }
-        for interface in &view.present {
-            if !before.contains(&interface.ifindex) {
-                tracing::info!(interface = interface.name, "the interface is there");
-                self.engine
-                    .dataplane
-                    .refresh_interface(&interface.configured, interface.ifindex)?;
-            }
-        }
         self.view = view;
         self.set_client_routes(&tables, &allowed, &egress)?;
         let next_hops = self.resolve_next_hops();
@@ -101,6 +84,42 @@ impl Daemon {
             .filter(|name| self.engine.pools.contains_key(name))
             .collect();
         affected.iter().try_for_each(|name| self.update_pool(name))
+    }
+
+    /// Has packets come in and leave by the interfaces that are there. One where that fails counts as
+    /// missing, so that the others are followed all the same, and is tried again the next time.
+    fn use_interfaces(&mut self, view: InterfaceView) -> InterfaceView {
+        let egress = egress_indexes(&self.file.dataplane.interfaces, &view);
+        let mut used = InterfaceView {
+            present: Vec::new(),
+            missing: view.missing,
+        };
+        for interface in view.present {
+            match self.use_interface(&interface, egress.get(&interface.ifindex).copied()) {
+                Ok(()) => used.present.push(interface),
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "{}", interface.name);
+                    used.missing.push(interface.configured);
+                }
+            }
+        }
+        used
+    }
+
+    fn use_interface(&mut self, interface: &Interface, egress: Option<u16>) -> anyhow::Result<()> {
+        let dataplane = &mut self.engine.dataplane;
+        if let (Some(mac), Some(index)) = (interface.mac, egress) {
+            let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
+            let table = &mut dataplane.maps_mut().egress;
+            table
+                .set(u32::from(index), interface.ifindex, mac, mtu)
+                .context("let packets leave")?;
+        }
+        if !self.view.indexes().contains(&interface.ifindex) {
+            tracing::info!(interface = interface.name, "the interface is there");
+            dataplane.refresh_interface(&interface.configured, interface.ifindex)?;
+        }
+        Ok(())
     }
 
     /// Says in the log which backends cannot be sent to and why, and which can be sent to again. A
@@ -229,7 +248,6 @@ pub(super) fn egress_indexes(configured: &[String], view: &InterfaceView) -> BTr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::Interface;
 
     #[test]
     fn an_interface_that_goes_missing_does_not_move_the_others() {

@@ -184,23 +184,26 @@ impl Dataplane {
     }
 
     /// Attaches the program anew to an interface that has gone and come back under another number,
-    /// or had its program taken off.
+    /// or had its program taken off. It need not be among those of the last specification, which
+    /// may be of a time when it was not there.
     ///
     /// # Errors
     ///
-    /// As for [`Self::open`]; the interface is not among those of the specification.
+    /// As for [`Self::open`].
     pub fn refresh_interface(
         &mut self,
         name: &str,
         new_ifindex: u32,
     ) -> Result<AttachMode, DataplaneError> {
         let mut spec = self.spec.clone();
-        let Some(interface) = spec.interfaces.iter_mut().find(|i| i.name == name) else {
-            return Err(DataplaneError::NoInterface {
+        let interfaces = &mut spec.interfaces;
+        match interfaces.iter_mut().find(|known| known.name == name) {
+            Some(known) => known.ifindex = new_ifindex,
+            None => interfaces.push(Interface {
                 name: name.to_owned(),
-            });
-        };
-        interface.ifindex = new_ifindex;
+                ifindex: new_ifindex,
+            }),
+        }
         spec.check()?;
         let present = self.present(&spec.interfaces)?;
         attach::check(&present, &self.pins.pinned_links()?)?;

@@ -120,7 +120,18 @@ fn an_interface_that_comes_back_is_attached_anew() {
         // A link of an interface that is gone does not stay pinned.
         let links = std::fs::read_dir(sandbox.pin_dir().join("v1/links")).expect("links");
         assert_eq!(links.count(), 2);
-        assert!(dataplane.refresh_interface("eth7", 1).is_err());
+        assert!(dataplane.refresh_interface("eth7", 999).is_err());
+
+        // A change that was made without an interface does not keep it out for good.
+        ip(&["link", "del", "eth1"]);
+        let mut without = dataplane.spec().clone();
+        without.interfaces.pop();
+        dataplane.reload(&without, |_| Ok(())).expect("reload");
+        let back = sandbox.veth("eth1", "peer1");
+        dataplane
+            .refresh_interface("eth1", back.ifindex)
+            .expect("attach anew");
+        assert_eq!((program_on("eth0"), program_on("eth1")), (program, program));
     });
 }
 

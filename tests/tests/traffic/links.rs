@@ -2,7 +2,10 @@
 
 use xlb_tests::lab::wait_until;
 
-use crate::plain::{LIMIT, Plain};
+use crate::{
+    next_hops::{NEW_MAC, announce_changes},
+    plain::{LIMIT, Plain},
+};
 
 /// Waits until backends are unresolved, and until they are there again.
 #[track_caller]
@@ -83,4 +86,36 @@ fn a_link_that_is_made_anew_is_used_again() {
     balancer.ns.ip("addr add fd80:0:0:1::1/64 dev eth1 nodad");
     wait_for_state(&plain, "up");
     plain.expect_answers(&["backend1", "backend2"]);
+}
+
+#[test]
+fn a_link_with_a_foreign_program_does_not_keep_the_agent_from_following_others() {
+    let plain = Plain::two_interfaces("foreign", 1);
+    let (balancer, switch) = (&plain.topology.balancer, &plain.topology.switch);
+    let host = &plain.topology.backends[0];
+    plain.expect_answers(&["backend1"]);
+    balancer.ns.ip("link del eth0");
+    let mac = Some(balancer.mac);
+    balancer.ns.cable("new0", switch, "balancer-front", mac);
+    switch.bridge_port("front", "balancer-front");
+    let foreign = plain.topology.lab.bpffs().join("pass");
+    let foreign = foreign.display();
+    balancer
+        .ns
+        .ip(&format!("link set dev new0 xdpdrv pinned {foreign}"));
+    balancer.ns.ip("link set new0 name eth0");
+
+    announce_changes(&host.ns);
+    host.ns.ip(&format!("link set eth0 address {NEW_MAC}"));
+    plain.wait_for_next_hop(host.address(false), NEW_MAC);
+    let status = plain.agent.cli(&["status", "-o", "json"]);
+    assert_eq!(status["interfaces"][1]["name"], "eth0");
+    assert_eq!(status["interfaces"][1]["mode"], "detached");
+
+    balancer.ns.ip("link set dev eth0 xdpdrv off");
+    balancer.ns.ip("addr add 10.80.2.1/24 dev eth0");
+    balancer.ns.ip("addr add fd80:0:0:2::1/64 dev eth0 nodad");
+    for v6 in [false, true] {
+        wait_until("requests are answered", LIMIT, || plain.is_answered(v6));
+    }
 }

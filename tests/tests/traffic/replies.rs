@@ -4,7 +4,7 @@ use xlb_tests::lab::{Host, Lab, Replies, Topology, wait_until};
 
 use crate::{
     flows,
-    next_hops::{NEW_MAC, announce_changes},
+    next_hops::{NEW_MAC, announce_changes, forget},
     plain::{LIMIT, Plain, far, link_local, target},
 };
 
@@ -15,6 +15,17 @@ fn a_client_that_announces_another_mac_address_gets_its_replies_there() {
     plain.expect_answers(&["backend1"]);
     announce_changes(&client.ns);
     client.ns.ip(&format!("link set eth0 address {NEW_MAC}"));
+    for v6 in [false, true] {
+        wait_until("the client is answered", LIMIT, || plain.is_answered(v6));
+    }
+    expect_no_lookups(&plain);
+}
+
+#[test]
+fn a_client_that_the_kernel_has_forgotten_is_found_again() {
+    let plain = Plain::one_link("client-unknown", 1, &[]);
+    plain.expect_answers(&["backend1"]);
+    forget(&plain, [&plain.topology.client]);
     for v6 in [false, true] {
         wait_until("the client is answered", LIMIT, || plain.is_answered(v6));
     }

@@ -92,6 +92,8 @@ struct Daemon {
     tables: watch::Receiver<Arc<netlink::Tables>>,
     tracker: InterfaceTracker,
     view: InterfaceView,
+    /// Interfaces of which the log says that they cannot be used.
+    refusing: BTreeSet<String>,
     next_hops: NextHops,
     /// Backends of which the log says that they are not sent to.
     unresolved: BTreeSet<IpAddr>,
@@ -157,6 +159,7 @@ impl Daemon {
             tables,
             tracker,
             view,
+            refusing: BTreeSet::new(),
             next_hops: HashMap::new(),
             unresolved: BTreeSet::new(),
             missed,

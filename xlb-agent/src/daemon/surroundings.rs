@@ -96,9 +96,14 @@ impl Daemon {
         };
         for interface in view.present {
             match self.use_interface(&interface, egress.get(&interface.ifindex).copied()) {
-                Ok(()) => used.present.push(interface),
+                Ok(()) => {
+                    self.refusing.remove(&interface.configured);
+                    used.present.push(interface);
+                }
                 Err(error) => {
-                    tracing::error!(error = format!("{error:#}"), "{}", interface.name);
+                    if self.refusing.insert(interface.configured.clone()) {
+                        tracing::error!("{} cannot be used: {error:#}", interface.name);
+                    }
                     used.missing.push(interface.configured);
                 }
             }
@@ -116,8 +121,8 @@ impl Daemon {
                 .context("let packets leave")?;
         }
         if !self.view.indexes().contains(&interface.ifindex) {
-            tracing::info!(interface = interface.name, "the interface is there");
             dataplane.refresh_interface(&interface.configured, interface.ifindex)?;
+            tracing::info!(interface = interface.name, "the interface is there");
         }
         Ok(())
     }

@@ -345,7 +345,7 @@ pub struct ChangeStatus {
 }
 
 /// The answer to a request that changed something.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
     /// What was done, a line each.
     pub done: Vec<String>,

@@ -264,17 +264,49 @@ fn too_many_backends(config: &Config, found: &mut Vec<Violation>) {
             });
         }
     }
-    let total = total_backends(config);
-    if total > MAX_BACKENDS {
-        found.push(Violation {
-            at: Subject::Everything,
-            other: None,
-            message: format!(
-                "the pools have {total} backends together, and a host at most {MAX_BACKENDS}"
-            ),
-            help: "let services share pools, or spread them over several balancers".to_owned(),
-        });
+    found.extend(too_many_together(total_backends(config)));
+}
+
+fn too_many_together(total: usize) -> Option<Violation> {
+    (total > MAX_BACKENDS).then(|| Violation {
+        at: Subject::Everything,
+        other: None,
+        message: format!(
+            "the pools have {total} backends together, and a host at most {MAX_BACKENDS}"
+        ),
+        help: "let services share pools, or spread them over several balancers".to_owned(),
+    })
+}
+
+/// As [`check_invariants`] for `config` with one pool as it is here, if `config` breaks no rule:
+/// looks only at what the pool can be at odds with. The first sentence only.
+#[must_use]
+pub(super) fn check_pool(config: &Config, pool: &Pool) -> Option<String> {
+    let endpoints: HashSet<SocketAddr> = pool.backends.iter().map(Backend::endpoint).collect();
+    let addresses: HashSet<IpAddr> = endpoints.iter().map(SocketAddr::ip).collect();
+    let mut near = Config {
+        dataplane: config.dataplane.clone(),
+        pools: BTreeMap::from([(pool.name.clone(), pool.clone())]),
+        services: BTreeMap::new(),
+    };
+    let mut others = 0;
+    for other in config.pools.values().filter(|other| other.name != pool.name) {
+        others += other.backends.len();
+        let mut backends = other.backends.iter();
+        if backends.any(|backend| endpoints.contains(&backend.endpoint())) {
+            near.pools.insert(other.name.clone(), other.clone());
+        }
     }
+    for service in config.services.values() {
+        if near.pools.contains_key(&service.pool) || addresses.contains(&service.vip) {
+            near.services.insert(service.name.clone(), service.clone());
+        }
+    }
+    let together = too_many_together(others + pool.backends.len());
+    let mut broken = of_backends(&near).into_iter().chain(together);
+    broken
+        .next()
+        .map(|violation| format!("{}; {}", violation.message, violation.help))
 }
 
 fn total_backends(config: &Config) -> usize {

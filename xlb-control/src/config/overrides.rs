@@ -10,7 +10,7 @@ mod tests;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-pub use record::record;
+pub use record::{Touched, record, record_on};
 
 use super::{
     AllDown, Backend, Config, Policy, Pool, Service, Udp, check_invariants,

@@ -148,8 +148,28 @@ impl Checker {
     ///
     /// Outside of a tokio runtime.
     pub fn set_targets(&mut self, desired: &HashMap<Target, Option<Verdict>>) {
-        let left = self.remove_all_but(desired);
-        let added: Vec<(&Target, Option<Verdict>)> = desired
+        let leaving: Vec<Target> = self
+            .watched
+            .keys()
+            .filter(|target| !desired.contains_key(*target))
+            .cloned()
+            .collect();
+        self.change_targets(&leaving, desired);
+    }
+
+    /// As [`Self::set_targets`], for a set that differs from the one before by those that leave and
+    /// those that come; a target that comes and is there already stays as it is.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn change_targets(
+        &mut self,
+        leaving: &[Target],
+        coming: &HashMap<Target, Option<Verdict>>,
+    ) {
+        let left = self.remove(leaving);
+        let added: Vec<(&Target, Option<Verdict>)> = coming
             .iter()
             .filter(|(target, _)| !self.watched.contains_key(*target))
             .map(|(target, known)| (target, known.or(left.get(&target.address).copied())))
@@ -173,28 +193,24 @@ impl Checker {
         }
     }
 
-    /// Removes the targets that are not desired; returns what was known of their addresses. Where
-    /// two of them differed, the address was well by the one that is easier to please.
-    fn remove_all_but(
-        &mut self,
-        desired: &HashMap<Target, Option<Verdict>>,
-    ) -> HashMap<SocketAddr, Verdict> {
+    /// Removes targets; returns what was known of their addresses. Where two of them differed, the
+    /// address was well by the one that is easier to please.
+    fn remove(&mut self, leaving: &[Target]) -> HashMap<SocketAddr, Verdict> {
         let mut left = HashMap::new();
-        self.watched.retain(|target, watched| {
-            let stays = desired.contains_key(target);
-            if !stays {
-                match lock(&watched.machine).snapshot().state {
-                    State::Up => {
-                        left.insert(target.address, Verdict::Up);
-                    }
-                    State::Down => {
-                        left.entry(target.address).or_insert(Verdict::Down);
-                    }
-                    State::Unknown => {}
+        for target in leaving {
+            let Some(watched) = self.watched.remove(target) else {
+                continue;
+            };
+            match lock(&watched.machine).snapshot().state {
+                State::Up => {
+                    left.insert(target.address, Verdict::Up);
                 }
+                State::Down => {
+                    left.entry(target.address).or_insert(Verdict::Down);
+                }
+                State::Unknown => {}
             }
-            stays
-        });
+        }
         left
     }
 

@@ -1,15 +1,16 @@
 //! How a new change is checked, and folded into the list of earlier ones.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::{
-    Admin, Merged, apply, find, resolve_backend, resolve_pool, service_of, unknown_service,
+    Admin, Merged, apply, find, merge, resolve_backend, resolve_pool, service_of, unknown_service,
 };
 use crate::{
     api::{Change, Changed},
     config::{
         Config, Service,
         decode::uneven,
+        invariants::check_pool,
         rules::{self, Role},
     },
 };
@@ -41,6 +42,103 @@ pub fn record(changes: &mut Vec<Change>, new: Change, config: &Config) -> Result
         done: vec![done],
         warnings,
     })
+}
+
+/// What a recorded change was about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// Backends of a pool.
+    Pool(String),
+    /// The set of services.
+    Services,
+}
+
+/// As [`record`], for a list whose merger with the file's configuration is known: it is brought in
+/// line too, but for its `stale`. What a change of a backend takes does not grow with the services.
+///
+/// # Errors
+///
+/// As for [`record`]; then the list and the merger are as they were.
+pub fn record_on(
+    changes: &mut Vec<Change>,
+    new: Change,
+    file: &Config,
+    merged: &mut Merged,
+) -> Result<(Changed, Touched), String> {
+    let Some((named, endpoint)) = new.backend() else {
+        let changed = record(changes, new, file)?;
+        *merged = apply(file, changes);
+        return Ok((changed, Touched::Services));
+    };
+    let name = resolve_pool(&merged.config, named)?;
+    let adds = super::adds(&new);
+    let fold = Fold {
+        file,
+        current: merged,
+    };
+    let (folded, done) = fold.fold(changes, new)?;
+    let part = part_of(file, &name);
+    let before = merge(&part, &about(changes, &name), |_| Ok(()));
+    let after = merge(&part, &about(&folded, &name), |part| {
+        let broken = part.pools.get(&name).filter(|_| adds);
+        let broken = broken.and_then(|pool| check_pool(&merged.config, pool));
+        broken.map_or(Ok(()), Err)
+    });
+    if after.stale.len() > before.stale.len()
+        && let Some((_, reason)) = after.stale.last()
+    {
+        return Err(reason.clone());
+    }
+    debug_assert!(find_in(&after, &name, endpoint) || find_in(merged, &name, endpoint));
+    let warnings = warnings(&before.config, &after.config);
+    *changes = folded;
+    merged.replace(&name, after);
+    Ok((
+        Changed {
+            done: vec![done],
+            warnings,
+        },
+        Touched::Pool(name),
+    ))
+}
+
+fn find_in(merged: &Merged, pool: &str, endpoint: SocketAddr) -> bool {
+    let pool = merged.config.pools.get(pool);
+    pool.is_some_and(|pool| find(pool, endpoint).is_some())
+}
+
+/// One pool of a configuration, without the services in front of it.
+fn part_of(config: &Config, pool: &str) -> Config {
+    Config {
+        dataplane: config.dataplane.clone(),
+        pools: config
+            .pools
+            .get_key_value(pool)
+            .map(|(name, pool)| (name.clone(), pool.clone()))
+            .into_iter()
+            .collect(),
+        services: BTreeMap::new(),
+    }
+}
+
+/// The changes of one pool's backends.
+fn about(changes: &[Change], pool: &str) -> Vec<Change> {
+    changes
+        .iter()
+        .filter(|change| change.backend().is_some_and(|(of, _)| of == pool))
+        .cloned()
+        .collect()
+}
+
+impl Merged {
+    /// Takes over one pool from a merger that has nothing else.
+    fn replace(&mut self, name: &str, part: Self) {
+        self.config.pools.extend(part.config.pools);
+        self.admin.retain(|(pool, _), _| pool != name);
+        self.admin.extend(part.admin);
+        self.removed.retain(|(pool, _), _| pool != name);
+        self.removed.extend(part.removed);
+    }
 }
 
 /// Warnings that hold for a configuration and did not for the one before.

@@ -9,7 +9,7 @@ use crate::{
     api::Change,
     config::{
         check_invariants,
-        overrides::{apply, record},
+        overrides::{apply, record, record_on},
     },
 };
 
@@ -63,6 +63,20 @@ proptest! {
         }
         let json = serde_json::to_string(&changes).unwrap();
         prop_assert_eq!(serde_json::from_str::<Vec<Change>>(&json).unwrap(), changes);
+    }
+
+    /// A merger that is kept in line is the one that is made anew, and the answers are the same.
+    #[test]
+    fn a_merger_in_line_is_the_merger(new in prop::collection::vec(any_change(), 0..30)) {
+        let (mut changes, mut oracle) = (Vec::new(), Vec::new());
+        let mut merged = apply(&file(), &[]);
+        for change in new {
+            let expected = record(&mut oracle, change.clone(), &file());
+            let answer = record_on(&mut changes, change, &file(), &mut merged);
+            prop_assert_eq!(answer.map(|(changed, _)| changed), expected);
+            prop_assert_eq!(&changes, &oracle);
+            prop_assert_eq!(&merged, &apply(&file(), &oracle));
+        }
     }
 
     /// A list that was recorded for another file never makes an unsound configuration.

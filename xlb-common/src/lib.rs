@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod checksum;
+pub mod collect;
 pub mod decap;
 pub mod endpoint;
 pub mod flow;

@@ -3,6 +3,8 @@
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod atomic;
+mod bury;
 mod counters;
 mod family;
 mod globals;

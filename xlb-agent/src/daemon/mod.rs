@@ -10,10 +10,13 @@
 
 mod alone;
 pub mod api;
+mod changes;
 mod clients;
 mod files;
 mod foresee;
+mod probes;
 mod report;
+mod rounds;
 mod state;
 mod surroundings;
 mod world;
@@ -32,24 +35,25 @@ use tokio::{
 };
 use xlb_common::maps::backend_cause;
 use xlb_control::{
-    api::{Change, Changed},
+    api::Change,
     config::{
         Config,
-        overrides::{self, Admin, Merged},
+        overrides::{self, Merged},
     },
-    health::{Checker, HealthEvent, Target, Verdict},
+    health::{HealthEvent, Verdict},
 };
 
 pub use self::alone::unload;
 use self::{
     api::{Caller, Command},
     clients::{Clients, Missed},
+    probes::Probes,
+    rounds::Rounds,
     world::{Known, NextHops},
 };
 use crate::{
     dataplane::{Dataplane, Interface, Spec},
-    diff,
-    engine::{self, Engine, goal},
+    engine::{self, Engine, Pools, goal},
     lock::Lock,
     netlink::{self, InterfaceTracker, InterfaceView},
     options::Options,
@@ -86,8 +90,9 @@ struct Daemon {
     merged: Merged,
     intents: BTreeMap<(String, SocketAddr), Intent>,
     engine: Engine,
-    checker: Checker,
+    probes: Probes,
     transitions: mpsc::Receiver<HealthEvent>,
+    rounds: Rounds,
     netlink: netlink::Handle,
     tables: watch::Receiver<Arc<netlink::Tables>>,
     tracker: InterfaceTracker,
@@ -142,7 +147,7 @@ impl Daemon {
         let (dataplane, adopted) = Dataplane::open(&options.pin_dir, &spec)?;
         tracing::info!(?adopted, "the data path runs");
         let missed = Missed::new(dataplane.events()?);
-        let engine = Engine::adopt(dataplane, key);
+        let engine = Engine::adopt(dataplane, key)?;
         let (sender, transitions) = mpsc::channel(TRANSITIONS_WAITING);
         let commands = api::serve(&options.socket)?;
         let mut daemon = Self {
@@ -153,8 +158,9 @@ impl Daemon {
             intents: BTreeMap::new(),
             merged,
             engine,
-            checker: Checker::new(sender, files::probes_in_flight()),
+            probes: Probes::new(sender, files::probes_in_flight()),
             transitions,
+            rounds: Rounds::new(),
             netlink,
             tables,
             tracker,
@@ -169,15 +175,15 @@ impl Daemon {
             revision: 0,
             last_reload_error: None,
         };
-        daemon.intents = daemon.intents_of(&daemon.merged);
+        daemon.intents = daemon.intents_of(&daemon.merged.admin, &daemon.merged.admin);
         // What the maps say of backends is what is known of them, before anything is planned.
-        daemon.checker.set_targets(&daemon.targets());
+        daemon.probe_all();
         daemon.meet_neighbours().await?;
         daemon.look_around()?;
         if let Some(name) = daemon.view.missing.first() {
             anyhow::bail!("interface {name} cannot be used: the log says why");
         }
-        daemon.apply()?;
+        daemon.apply(Pools::All)?;
         Ok(daemon)
     }
 
@@ -198,6 +204,7 @@ impl Daemon {
                 _ = hangup.recv() => { let _ = self.reload(Caller { uid: None }); Ok(()) }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                Some(found) = self.rounds.ended() => self.on_round(found),
                 _ = tick.tick() => self.on_tick(),
             };
             if let Err(error) = outcome {
@@ -210,47 +217,32 @@ impl Daemon {
     }
 
     /// Brings everything in line with the configuration.
-    fn apply(&mut self) -> anyhow::Result<()> {
+    fn apply(&mut self, changed: Pools<'_>) -> anyhow::Result<()> {
         let spec = spec(&self.merged.config, &self.view, self.engine.key());
-        let targets = self.targets();
-        self.checker.set_targets(&targets);
+        self.probe_all();
         let known = Known {
             next_hops: &self.next_hops,
-            checker: &self.checker,
+            checker: &self.probes.checker,
             intents: &self.intents,
         };
         self.engine
-            .apply(&self.merged.config, &spec, &known, now_s())?;
+            .apply(&self.merged.config, &spec, changed, &known, now_s())?;
         self.revision += 1;
         Ok(())
     }
 
-    /// What is to be probed; a backend that stands in the maps already keeps what was known of it.
-    fn targets(&self) -> HashMap<Target, Option<Verdict>> {
-        let mut targets = HashMap::new();
-        for pool in self.merged.config.pools.values() {
-            let Some(check) = &pool.check else { continue };
-            for backend in &pool.backends {
-                let known =
-                    self.engine
-                        .backend(&pool.name, backend.endpoint())
-                        .map(|(_, entry)| {
-                            if entry.cause & backend_cause::FAILING == 0 {
-                                Verdict::Up
-                            } else {
-                                Verdict::Down
-                            }
-                        });
-                targets.insert(Target::new(backend.endpoint(), check), known);
-            }
-        }
-        targets
+    /// Probes what the configuration says.
+    fn probe_all(&mut self) {
+        let engine = &self.engine;
+        self.probes.set_all(&self.merged.config, |pool, endpoint| {
+            known(engine, pool, endpoint)
+        });
     }
 
     fn update_pool(&mut self, name: &str) -> anyhow::Result<()> {
         let known = Known {
             next_hops: &self.next_hops,
-            checker: &self.checker,
+            checker: &self.probes.checker,
             intents: &self.intents,
         };
         self.engine
@@ -260,19 +252,7 @@ impl Daemon {
     }
 
     fn on_transition(&mut self, event: &HealthEvent) -> anyhow::Result<()> {
-        let affected: Vec<String> = self
-            .merged
-            .config
-            .pools
-            .values()
-            .filter(|pool| {
-                pool.check.as_ref().is_some_and(|check| {
-                    let mut backends = pool.backends.iter();
-                    backends.any(|backend| Target::new(backend.endpoint(), check) == event.target)
-                })
-            })
-            .map(|pool| pool.name.clone())
-            .collect();
+        let affected = self.probes.pools_of(&event.target);
         affected.iter().try_for_each(|name| self.update_pool(name))
     }
 
@@ -287,9 +267,7 @@ impl Daemon {
             .map(|(name, _)| name.clone())
             .collect();
         due.iter().try_for_each(|name| self.update_pool(name))?;
-        self.engine
-            .reclaim()
-            .context("give back the numbers of removed backends")
+        self.begin_round(now_s)
     }
 
     fn on_command(&mut self, command: Command) {
@@ -307,108 +285,17 @@ impl Daemon {
             Command::Diff(request, reply) => drop(reply.send(self.diff(request))),
         }
     }
+}
 
-    fn change(&mut self, change: Change, caller: Caller) -> Result<Changed, String> {
-        tracing::info!(uid = caller.uid, ?change, "a change is asked for");
-        let mut changes = self.changes.clone();
-        let changed = overrides::record(&mut changes, change, &self.file)?;
-        state::keep_changes(&self.options.state_dir, &changes)
-            .map_err(|error| format!("{error:#}"))?;
-        let before = self.changes.clone();
-        if let Err(refusal) = self.take_over(self.file.clone(), changes) {
-            // What the maps have no room for must not meet the next agent either.
-            if let Err(error) = state::keep_changes(&self.options.state_dir, &before) {
-                tracing::error!(error = format!("{error:#}"), "taking back a change");
-            }
-            return Err(format!("{refusal:#}"));
+/// What the maps say of a backend: an agent before this one may have found it down.
+fn known(engine: &Engine, pool: &str, endpoint: SocketAddr) -> Option<Verdict> {
+    engine.backend(pool, endpoint).map(|(_, entry)| {
+        if entry.cause & backend_cause::FAILING == 0 {
+            Verdict::Up
+        } else {
+            Verdict::Down
         }
-        Ok(changed)
-    }
-
-    fn reload(&mut self, caller: Caller) -> Result<Changed, String> {
-        tracing::info!(
-            uid = caller.uid,
-            "reloading {}",
-            self.options.config.display()
-        );
-        let outcome = Config::load(&self.options.config)
-            .map_err(|error| error.to_string())
-            .and_then(|loaded| {
-                self.acceptable(&loaded.config)?;
-                let mut warnings: Vec<String> =
-                    loaded.warnings.iter().map(ToString::to_string).collect();
-                if loaded.config.dataplane.hash_key != self.file.dataplane.hash_key {
-                    warnings.push(format!("dataplane.hash_key differs: {}", diff::ANOTHER_KEY));
-                }
-                if !loaded.warnings.is_empty() {
-                    tracing::warn!("{}", loaded.warnings);
-                }
-                self.take_over(loaded.config, self.changes.clone())
-                    .map_err(|error| format!("{error:#}"))?;
-                Ok(Changed {
-                    done: vec![format!("{} is in force", self.options.config.display())],
-                    warnings,
-                })
-            });
-        if let Err(error) = &outcome {
-            tracing::error!("{error}");
-        }
-        self.last_reload_error = outcome.as_ref().err().cloned();
-        outcome
-    }
-
-    /// Makes a configuration, with changes on top, the one in force. If the maps can't follow, what
-    /// was in force stays so.
-    fn take_over(&mut self, file: Config, changes: Vec<Change>) -> anyhow::Result<()> {
-        refuse_unbuilt(&file)?;
-        let merged = overrides::apply(&file, &changes);
-        warn_of_stale(&merged);
-        let intents = self.intents_of(&merged);
-        let before = (
-            std::mem::replace(&mut self.file, file),
-            std::mem::replace(&mut self.changes, changes),
-            std::mem::replace(&mut self.merged, merged),
-            std::mem::replace(&mut self.intents, intents),
-        );
-        self.next_hops = self.resolve_next_hops();
-        let Err(refusal) = self.apply() else {
-            return Ok(());
-        };
-        (self.file, self.changes, self.merged, self.intents) = before;
-        self.next_hops = self.resolve_next_hops();
-        if let Err(error) = self.apply() {
-            tracing::error!(
-                error = format!("{error:#}"),
-                "going back to what was in force"
-            );
-        }
-        Err(refusal)
-    }
-
-    /// What commands ask of backends. A drain that is running keeps its deadline, unless a new
-    /// command gives it another timeout.
-    fn intents_of(&self, merged: &Merged) -> BTreeMap<(String, SocketAddr), Intent> {
-        let intent = |key: &(String, SocketAddr), admin: &Admin| match admin {
-            Admin::Disabled => Intent::Disabled,
-            Admin::Draining { timeout } => {
-                let running = self.engine.backend(&key.0, key.1).and_then(|(_, entry)| {
-                    let goes_on = self.merged.admin.get(key) == Some(admin);
-                    (goes_on && entry.drain_deadline_s != 0).then_some(entry.drain_deadline_s)
-                });
-                let fresh = timeout.map(|timeout| {
-                    now_s().saturating_add(u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX))
-                });
-                Intent::Drain {
-                    deadline_s: timeout.and(running).or(fresh),
-                }
-            }
-        };
-        merged
-            .admin
-            .iter()
-            .map(|(key, admin)| (key.clone(), intent(key, admin)))
-            .collect()
-    }
+    })
 }
 
 fn spec(config: &Config, view: &InterfaceView, key: [u8; 16]) -> Spec {

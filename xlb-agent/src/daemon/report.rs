@@ -349,7 +349,7 @@ impl Daemon {
         let checked = pool
             .check
             .as_ref()
-            .map(|check| self.checker.state(&Target::new(endpoint, check)));
+            .map(|check| self.probes.checker.state(&Target::new(endpoint, check)));
         match checked {
             Some(Some(State::Down)) if flags & backend_flag::DOWN == 0 => BackendState::Panic,
             Some(Some(State::Down)) => BackendState::Down,
@@ -386,7 +386,7 @@ impl Daemon {
                 let snapshot = pool
                     .check
                     .as_ref()
-                    .and_then(|check| self.checker.snapshot(&Target::new(endpoint, check)));
+                    .and_then(|check| self.probes.checker.snapshot(&Target::new(endpoint, check)));
                 let state = self.state_of(pool, endpoint, flags);
                 // What a probe came to says less than why none can be sent.
                 let obstacle = (state == BackendState::Unresolved)

@@ -20,6 +20,7 @@ use super::{
 /// Program and maps that are in force after [`install`].
 pub(super) struct Installed {
     pub(super) program: OwnedFd,
+    pub(super) bury: OwnedFd,
     pub(super) maps: Maps,
     pub(super) sizes: Sizes,
     pub(super) grown: Vec<&'static str>,
@@ -44,13 +45,13 @@ pub(super) fn install(
         }
     }
     let stage = Stage::begin(pins, &grown)?;
-    let staged = || -> Result<(OwnedFd, Maps), DataplaneError> {
+    let staged = || -> Result<(program::Loaded, Maps), DataplaneError> {
         let mut maps = Maps::open(|name| stage.pin_of(name))?;
         prepare(&mut maps)?;
-        let program = program::load(spec, &sizes, |name| stage.pin_of(name), &stage.program())?;
-        Ok((program, maps))
+        let loaded = program::load(spec, &sizes, |name| stage.pin_of(name), &stage.program())?;
+        Ok((loaded, maps))
     };
-    let (program, maps) = match staged() {
+    let (loaded, maps) = match staged() {
         Ok(staged) => staged,
         Err(error) => {
             stage.discard()?;
@@ -59,7 +60,8 @@ pub(super) fn install(
     };
     stage.commit(&wanted)?;
     Ok(Installed {
-        program,
+        program: loaded.balancer,
+        bury: loaded.bury,
         maps,
         sizes,
         grown: grown.iter().map(|map| map.name).collect(),

@@ -80,7 +80,8 @@ impl Sizes {
     }
 
     /// The larger of both, each by itself.
-    pub(super) fn max(&self, other: &Self) -> Self {
+    #[must_use]
+    pub fn max(&self, other: &Self) -> Self {
         Self {
             vips4: self.vips4.max(other.vips4),
             vips6: self.vips6.max(other.vips6),

@@ -23,6 +23,7 @@ mod maps;
 mod pins;
 mod plain;
 mod program;
+mod records;
 mod spec;
 mod stage;
 mod status;
@@ -50,6 +51,7 @@ pub use self::{
     maps::Maps,
     pins::{prepare_pin_dir, unload},
     plain::Plain,
+    records::Records,
     spec::{Interface, Spec},
     stage::Repair,
     status::{InterfaceStatus, MapStatus, ProgramStatus, Status},
@@ -81,6 +83,8 @@ pub struct Dataplane {
     pins: Pins,
     spec: Spec,
     program: OwnedFd,
+    /// The program that exchanges words of records.
+    bury: OwnedFd,
     maps: Maps,
 }
 
@@ -134,6 +138,7 @@ impl Dataplane {
                 ..spec.clone()
             },
             program: installed.program,
+            bury: installed.bury,
             maps: installed.maps,
         };
         Ok((dataplane, adopted))
@@ -171,6 +176,7 @@ impl Dataplane {
         } else {
             let installed = install(&self.pins, spec, prepare)?;
             self.program = installed.program;
+            self.bury = installed.bury;
             self.maps = installed.maps;
             self.spec.sizes = installed.sizes;
             self.spec.features = spec.features;

@@ -1,6 +1,7 @@
 //! Values that kernel and agent exchange byte by byte.
 
 use xlb_common::{
+    collect::Exchange,
     decap::Sysctl,
     maps::{AttachmentCounters, Backend, Egress, Entry4, Entry6, Event, FlowKey, Pool, Service},
     record::FlowValue,
@@ -33,6 +34,7 @@ plain!(
     Entry4,
     Entry6,
     Event,
+    Exchange,
     FlowKey,
     FlowValue,
     Pool,

@@ -6,10 +6,11 @@ use std::{
 };
 
 use aya::{
-    EbpfError, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader,
     programs::{ProgramError, Xdp},
 };
 use xlb_common::{
+    collect::BURY,
     decap,
     maps::{PROGRAM, global},
 };
@@ -27,13 +28,21 @@ static BALANCER: &[u8] = aya::include_bytes_aligned!(env!("XLB_EBPF_OBJECT"));
 /// The object of the decapsulation program, which it carries too.
 static DECAPSULATOR: &[u8] = aya::include_bytes_aligned!(env!("XLB_DECAP_OBJECT"));
 
-/// Loads the balancer's program on maps of these sizes, and pins it.
+/// The balancer's programs, loaded.
+pub(super) struct Loaded {
+    /// The one that balances.
+    pub(super) balancer: OwnedFd,
+    /// The one that exchanges words of records, which is not pinned: an agent loads its own.
+    pub(super) bury: OwnedFd,
+}
+
+/// Loads the balancer's programs on maps of these sizes, and pins the one that balances.
 pub(super) fn load(
     spec: &Spec,
     sizes: &Sizes,
     pin_of: impl Fn(&str) -> PathBuf,
     pin: &Path,
-) -> Result<OwnedFd, DataplaneError> {
+) -> Result<Loaded, DataplaneError> {
     let masks = [
         (global::VIPS4_MASK, sizes.vips4 - 1),
         (global::VIPS6_MASK, sizes.vips6 - 1),
@@ -47,7 +56,11 @@ pub(super) fn load(
     for (name, mask) in &masks {
         loader.override_global(name, mask, true);
     }
-    load_on(&mut loader, BALANCER, PROGRAM, &layout(sizes), pin_of, pin)
+    let mut object = open_on(&mut loader, BALANCER, &layout(sizes), pin_of)?;
+    let balancer = load_program(&mut object, PROGRAM)?;
+    let bury = load_program(&mut object, BURY)?;
+    sys::pin(balancer.as_fd(), pin).doing(|| format!("pin the program {}", pin.display()))?;
+    Ok(Loaded { balancer, bury })
 }
 
 /// Loads the decapsulation program on these maps, and pins it.
@@ -56,39 +69,41 @@ pub(super) fn load_decapsulator(
     pin_of: impl Fn(&str) -> PathBuf,
     pin: &Path,
 ) -> Result<OwnedFd, DataplaneError> {
-    let mut loader = EbpfLoader::new();
-    load_on(&mut loader, DECAPSULATOR, decap::PROGRAM, maps, pin_of, pin)
+    let mut object = open_on(&mut EbpfLoader::new(), DECAPSULATOR, maps, pin_of)?;
+    let program = load_program(&mut object, decap::PROGRAM)?;
+    sys::pin(program.as_fd(), pin).doing(|| format!("pin the program {}", pin.display()))?;
+    Ok(program)
 }
 
-/// Loads the program of an object on maps that are pinned, and pins it.
-fn load_on<'a>(
+/// Opens an object on maps that are pinned.
+fn open_on<'a>(
     loader: &mut EbpfLoader<'a>,
     object: &[u8],
-    program: &str,
     maps: &[MapLayout],
     pin_of: impl Fn(&str) -> PathBuf,
-    pin: &Path,
-) -> Result<OwnedFd, DataplaneError> {
-    let failed = |error: EbpfError| DataplaneError::Load(Box::new(error));
+) -> Result<Ebpf, DataplaneError> {
     loader.btf(None);
     for map in maps {
         loader
             .map_pin_path(map.name, pin_of(map.name))
             .map_max_entries(map.name, map.entries);
     }
-    let mut object = loader.load(object).map_err(failed)?;
+    let loaded = loader.load(object);
+    loaded.map_err(|error: EbpfError| DataplaneError::Load(Box::new(error)))
+}
+
+fn load_program(object: &mut Ebpf, name: &str) -> Result<OwnedFd, DataplaneError> {
+    let failed = |error: ProgramError| DataplaneError::Load(Box::new(error.into()));
     let program: &mut Xdp = object
-        .program_mut(program)
-        .ok_or_else(|| DataplaneError::Spec(format!("the eBPF object has no program {program}")))?
+        .program_mut(name)
+        .ok_or_else(|| DataplaneError::Spec(format!("the eBPF object has no program {name}")))?
         .try_into()
-        .map_err(|error: ProgramError| failed(error.into()))?;
-    program.load().map_err(|error| failed(error.into()))?;
-    let fd = program
+        .map_err(failed)?;
+    program.load().map_err(failed)?;
+    program
         .fd()
-        .map_err(|error| failed(error.into()))?
+        .map_err(failed)?
         .as_fd()
         .try_clone_to_owned()
-        .doing(|| "duplicate the program's descriptor".to_owned())?;
-    sys::pin(fd.as_fd(), pin).doing(|| format!("pin the program {}", pin.display()))?;
-    Ok(fd)
+        .doing(|| "duplicate the program's descriptor".to_owned())
 }

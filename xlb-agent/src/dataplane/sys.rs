@@ -22,6 +22,7 @@ const MAP_UPDATE_ELEM: i64 = 2;
 const MAP_DELETE_ELEM: i64 = 3;
 const OBJ_PIN: i64 = 6;
 const OBJ_GET: i64 = 7;
+const PROG_TEST_RUN: i64 = 10;
 const OBJ_GET_INFO_BY_FD: i64 = 15;
 const MAP_LOOKUP_BATCH: i64 = 24;
 const LINK_CREATE: i64 = 28;
@@ -374,6 +375,32 @@ pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
 pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     let mut attributes = [raw(link)];
     bpf(LINK_DETACH, &mut attributes).map(drop)
+}
+
+/// Runs a program once, with `input` in place of a packet.
+pub(super) fn test_run<T: Plain>(program: BorrowedFd<'_>, input: &[T]) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        program_fd: u32,
+        returned: u32,
+        input_bytes: u32,
+        output_bytes: u32,
+        input: u64,
+        output: u64,
+        repeat: u32,
+        duration_ns: u32,
+    }
+    let mut attributes = Attributes {
+        program_fd: raw(program),
+        returned: 0,
+        input_bytes: u32::try_from(size_of_val(input)).unwrap_or(u32::MAX),
+        output_bytes: 0,
+        input: input.as_ptr() as u64,
+        output: 0,
+        repeat: 1,
+        duration_ns: 0,
+    };
+    bpf(PROG_TEST_RUN, &mut attributes).map(drop)
 }
 
 fn raw(fd: BorrowedFd<'_>) -> u32 {

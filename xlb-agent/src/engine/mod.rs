@@ -5,15 +5,17 @@ pub mod allocate;
 mod foresee;
 pub mod goal;
 mod pools;
+mod replies;
+mod round;
 mod services;
+mod settle;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
 use xlb_common::{
-    endpoint::{Endpoint4, Endpoint6},
     maps::{AttachmentCounters, Backend, Service, backend_flag},
     slot::SlotWord,
 };
@@ -24,7 +26,11 @@ use crate::{
     endpoint,
     engine::goal::World,
     plan::NumbersUsedUp,
+    slots::Settler,
 };
+pub use round::{Found, Round};
+pub use settle::Recorded;
+use settle::Rounds;
 
 /// Identity of a service: VIP, port, protocol number.
 pub type ServiceKey = (IpAddr, u16, u8);
@@ -47,7 +53,7 @@ pub enum EngineError {
 }
 
 /// A pool as it stands in the maps.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct PoolState {
     /// Its number.
     pub number: u32,
@@ -67,6 +73,34 @@ pub struct PoolState {
     pub moving_since_s: u32,
     /// When it has to be planned again though nothing happens, in seconds of CLOCK_MONOTONIC.
     pub wake_s: Option<u32>,
+    /// The services in front of it.
+    services: Vec<ServiceKey>,
+    /// Its backends' endpoints, as they stand in the tables of replies.
+    replies: replies::Replies,
+    settler: Settler,
+    /// Before this no slot can settle, in seconds of CLOCK_MONOTONIC.
+    settle_due_s: u32,
+}
+
+impl PoolState {
+    /// A pool without backends, at rest.
+    const fn new(number: u32, ring_offset: u32, ring_slots: u32) -> Self {
+        Self {
+            number,
+            ring_offset,
+            ring_slots,
+            backends: BTreeMap::new(),
+            accepting: 0,
+            all_down: false,
+            moving: false,
+            moving_since_s: 0,
+            wake_s: None,
+            services: Vec::new(),
+            replies: BTreeMap::new(),
+            settler: Settler::new(),
+            settle_due_s: 0,
+        }
+    }
 }
 
 /// The maps, and their mirror.
@@ -79,17 +113,33 @@ pub struct Engine {
     pub pools: BTreeMap<String, PoolState>,
     /// Services by identity, with their numbers.
     pub services: BTreeMap<ServiceKey, (u32, Service)>,
+    /// Numbers of backends that are taken.
+    numbers: allocate::Numbers,
+    rounds: Rounds,
+}
+
+/// Which pools are to be brought in line.
+pub enum Pools<'a> {
+    /// All of them.
+    All,
+    /// Those of these names.
+    Some(&'a BTreeSet<String>),
 }
 
 impl Engine {
     /// Takes over what stands in the maps; empty maps are a host without a past.
-    #[must_use]
-    pub fn adopt(dataplane: Dataplane, key: [u8; 16]) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When the tables of flows can't be read.
+    pub fn adopt(dataplane: Dataplane, key: [u8; 16]) -> Result<Self, EngineError> {
         let mut engine = Self {
             dataplane,
             key,
             pools: BTreeMap::new(),
             services: BTreeMap::new(),
+            numbers: allocate::Numbers::new(),
+            rounds: Rounds::default(),
         };
         engine.adopt_pools();
         let maps = engine.dataplane.maps();
@@ -98,10 +148,13 @@ impl Engine {
             .filter(|(_, service)| service.family != 0)
             .map(|(number, service)| (key_of(&service), (number, service)))
             .collect();
-        engine
+        engine.index_services();
+        engine.adopt_records()?;
+        Ok(engine)
     }
 
-    /// Brings the maps in line with a whole configuration.
+    /// Brings services and pools in line with a whole configuration; of the pools that stand
+    /// already, only `changed` ones are looked at.
     ///
     /// # Errors
     ///
@@ -110,13 +163,20 @@ impl Engine {
         &mut self,
         config: &Config,
         spec: &Spec,
+        changed: Pools<'_>,
         world: &impl World,
         now_s: u32,
     ) -> Result<(), EngineError> {
         self.resize(config, spec)?;
-        for pool in config.pools.values() {
-            self.ensure_pool(&pool.name, pool.ring_slots)?;
-            self.update_pool(config, &pool.name, world, now_s)?;
+        for (name, pool) in &config.pools {
+            let is_new = self.ensure_pool(name, pool.ring_slots)?;
+            let is_changed = match changed {
+                Pools::All => true,
+                Pools::Some(names) => names.contains(name),
+            };
+            if is_new || is_changed {
+                self.update_pool(config, name, world, now_s)?;
+            }
         }
         self.apply_services(config)?;
         self.drop_pools(config);
@@ -124,16 +184,29 @@ impl Engine {
         Ok(())
     }
 
+    /// Makes room for a configuration of which one pool has changed.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses something.
+    pub fn make_room(&mut self, config: &Config, spec: &Spec) -> Result<(), EngineError> {
+        let needed = sizes(config, Some(self));
+        if needed.max(&self.dataplane.spec().sizes) == self.dataplane.spec().sizes {
+            return Ok(());
+        }
+        self.resize(config, spec)
+    }
+
     /// Makes maps large enough, and loads the program that the configuration wants.
     fn resize(&mut self, config: &Config, spec: &Spec) -> Result<(), EngineError> {
         let mut spec = spec.clone();
         spec.sizes = sizes(config, Some(self));
-        let services = self.services.clone();
-        let pools = self.pools.clone();
-        self.dataplane.reload(&spec, |maps| {
-            services::sync_tables(maps, &services, &pools)
-                .map_err(|error| DataplaneError::Spec(error.to_string()))
-        })?;
+        // Endpoints are copied into tables that grow, but to other places, so that nothing of them
+        // has to be brought in line here.
+        let grown = self.dataplane.reload(&spec, |_| Ok(()))?;
+        if !grown.is_empty() {
+            self.records_have_moved();
+        }
         Ok(())
     }
 
@@ -264,33 +337,5 @@ pub fn sizes(config: &Config, engine: Option<&Engine>) -> Sizes {
         pending: config.dataplane.max_pending,
         flows: config.dataplane.max_flows,
         counters: attachments * HEADROOM + 64,
-    }
-}
-
-/// Keys of the endpoint tables, of either family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AnyEndpoint {
-    V4(Endpoint4),
-    V6(Endpoint6),
-}
-
-impl AnyEndpoint {
-    fn new(address: IpAddr, port: u16, protocol: u8) -> Self {
-        match address {
-            IpAddr::V4(address) => Self::V4(Endpoint4::new(
-                u32::from_ne_bytes(address.octets()),
-                port.to_be(),
-                protocol,
-            )),
-            IpAddr::V6(address) => {
-                let bytes = address.octets();
-                let word = |from: usize| {
-                    let mut part = [0; 8];
-                    part.copy_from_slice(&bytes[from..from + 8]);
-                    u64::from_ne_bytes(part)
-                };
-                Self::V6(Endpoint6::new([word(0), word(8)], port.to_be(), protocol))
-            }
-        }
     }
 }

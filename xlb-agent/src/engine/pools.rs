@@ -4,7 +4,7 @@ use std::mem::offset_of;
 
 use xlb_common::{
     limits::{BLOCK_ENTRIES, NAME_BYTES},
-    maps::{Backend, Pool, backend_cause, backend_flag},
+    maps::{Backend, Pool, backend_flag},
     slot::SlotWord,
 };
 use xlb_control::config::Config;
@@ -12,10 +12,9 @@ use xlb_control::config::Config;
 use super::{
     Engine, EngineError, PoolState, allocate,
     goal::{self, World},
-    services,
 };
 use crate::{
-    dataplane::MappedArray,
+    dataplane::{MappedArray, Maps},
     plan::{self, Op, PoolActual},
     slots::Write,
 };
@@ -49,33 +48,32 @@ impl Engine {
                 moving |= word.is_marked();
             }
             let state = PoolState {
-                number,
-                ring_offset: record.ring_offset,
-                ring_slots: record.ring_slots,
                 backends: backends
                     .iter()
                     .filter(|(_, entry)| entry.pool == number)
                     .copied()
                     .collect(),
-                accepting: 0,
-                all_down: false,
-                moving,
+                // A crash may have left the state in which the program looks at the slots' words.
+                moving: moving || record.moving_since_s != 0,
                 moving_since_s: record.moving_since_s,
-                wake_s: None,
+                ..PoolState::new(number, record.ring_offset, record.ring_slots)
             };
+            for &number in state.backends.keys() {
+                self.numbers.insert(number);
+            }
             self.pools.insert(name, state);
         }
     }
 
     /// Gives a pool a number and a place in the arena. A pool whose ring has another size now gets
-    /// a new place, which moves its connections.
-    pub(super) fn ensure_pool(&mut self, name: &str, ring_slots: u32) -> Result<(), EngineError> {
+    /// a new place, which moves its connections. `true`: it has no backends yet.
+    pub(super) fn ensure_pool(&mut self, name: &str, ring_slots: u32) -> Result<bool, EngineError> {
         if self
             .pools
             .get(name)
             .is_some_and(|pool| pool.ring_slots == ring_slots)
         {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(old) = self.pools.remove(name) {
             self.forget_pool(&old);
@@ -113,19 +111,9 @@ impl Engine {
         );
         self.pools.insert(
             name.to_owned(),
-            PoolState {
-                number,
-                ring_offset,
-                ring_slots,
-                backends: std::collections::BTreeMap::new(),
-                accepting: 0,
-                all_down: false,
-                moving: false,
-                moving_since_s: 0,
-                wake_s: None,
-            },
+            PoolState::new(number, ring_offset, ring_slots),
         );
-        Ok(())
+        Ok(true)
     }
 
     /// Plans a pool and carries the plan out.
@@ -150,13 +138,9 @@ impl Engine {
             .map(|(&number, &entry)| (number, entry))
             .collect();
         let words = self.words(state);
-        let mut taken: std::collections::BTreeSet<u32> = self
-            .pools
-            .values()
-            .flat_map(|pool| pool.backends.keys().map(|&number| u32::from(number)))
-            .collect();
         let last = self.dataplane.spec().sizes.backends - 1;
-        let plan = plan::plan_pool(
+        let mut fresh = Vec::new();
+        let planned = plan::plan_pool(
             PoolActual {
                 backends: &backends,
                 words: &words,
@@ -165,15 +149,26 @@ impl Engine {
             self.key,
             now_s,
             || {
-                let number = allocate::number(taken.iter().copied(), last)?;
-                taken.insert(number);
-                u16::try_from(number).ok()
+                let number = self.numbers.take(last)?;
+                fresh.push(number);
+                Some(number)
             },
-        )?;
+        );
+        if planned.is_err() {
+            fresh
+                .into_iter()
+                .for_each(|number| self.numbers.give_back(number));
+        }
+        let plan = planned?;
         for op in &plan.ops {
             self.carry_out(name, *op, now_s);
         }
+        let moves = plan.ops.iter().any(|op| matches!(op, Op::Slot(_)));
         if let Some(state) = self.pools.get_mut(name) {
+            if moves {
+                state.settler.interrupt();
+                state.settle_due_s = 0;
+            }
             state.accepting = plan.accepting;
             state.all_down = plan.all_down;
             state.wake_s = plan.wake_s;
@@ -205,27 +200,9 @@ impl Engine {
                         state.moving_since_s,
                     );
                 }
-                let number = state.number;
-                self.set_states(number);
+                self.set_moving(name, true);
             }
-            Op::Slot(write) => {
-                let (slot, word) = write.word();
-                let at = (state.ring_offset + slot) as usize;
-                match write {
-                    Write::Mark { .. } => {
-                        let _ = maps.last_miss.store(at, now_s);
-                        let _ = maps.slots.store(at, word.0);
-                        let _ = maps.last_miss.store(at, now_s);
-                    }
-                    Write::Word { .. } => {
-                        let _ = maps.slots.store(at, word.0);
-                    }
-                    Write::Settle { .. } => {
-                        let _ = maps.slots.store(at, word.0);
-                        let _ = maps.ring.store(at, word.stable());
-                    }
-                }
-            }
+            Op::Slot(write) => store_slot(maps, state.ring_offset, write, now_s),
         }
     }
 
@@ -247,9 +224,10 @@ impl Engine {
     fn forget_pool(&mut self, pool: &PoolState) {
         let maps = self.dataplane.maps_mut();
         for &number in pool.backends.keys() {
-            let _ = maps
-                .backends
-                .store_u16(u32::from(number), offset_of!(Backend, flags), 0);
+            let flags = offset_of!(Backend, flags);
+            let _ = maps.backends.store_u16(u32::from(number), flags, 0);
+            // Records may name it still.
+            self.rounds.quarantine.insert(number);
         }
         let _ = maps.pools.write(
             pool.number,
@@ -262,63 +240,25 @@ impl Engine {
             },
         );
     }
+}
 
-    /// Gives back the numbers of removed backends that no slot and no record names any more.
-    ///
-    /// # Errors
-    ///
-    /// When the tables of flows can't be read, or a table of endpoints is full.
-    pub fn reclaim(&mut self) -> Result<(), EngineError> {
-        let removed: Vec<(String, u16)> = self
-            .pools
-            .iter()
-            .flat_map(|(name, pool)| {
-                pool.backends
-                    .iter()
-                    .filter(|(_, entry)| entry.cause & backend_cause::REMOVED != 0)
-                    .map(|(&number, _)| (name.clone(), number))
-            })
-            .collect();
-        if removed.is_empty() {
-            return Ok(());
+/// Carries out a write of a slot.
+pub(super) fn store_slot(maps: &mut Maps, ring_offset: u32, write: Write, now_s: u32) {
+    let (slot, word) = write.word();
+    let at = (ring_offset + slot) as usize;
+    match write {
+        Write::Mark { .. } => {
+            let _ = maps.last_miss.store(at, now_s);
+            let _ = maps.slots.store(at, word.0);
+            let _ = maps.last_miss.store(at, now_s);
         }
-        let unnamed: Vec<(String, u16)> = removed
-            .into_iter()
-            .filter(|(name, number)| !self.slots_name(name, *number))
-            .collect();
-        if unnamed.is_empty() {
-            return Ok(());
+        Write::Word { .. } => {
+            let _ = maps.slots.store(at, word.0);
         }
-        crate::dataplane::rcu_grace_period();
-        let mut recorded: std::collections::BTreeSet<u16> = std::collections::BTreeSet::new();
-        let maps = self.dataplane.maps();
-        maps.pending.for_each(|_, value| {
-            recorded.insert(value.backend());
-        })?;
-        maps.flows.for_each(|_, value| {
-            recorded.insert(value.backend());
-        })?;
-        for (name, number) in unnamed {
-            if recorded.contains(&number) {
-                continue;
-            }
-            let flags = offset_of!(Backend, flags);
-            let _ = self.maps().backends.store_u16(u32::from(number), flags, 0);
-            if let Some(pool) = self.pools.get_mut(&name) {
-                pool.backends.remove(&number);
-            }
+        Write::Settle { .. } => {
+            let _ = maps.slots.store(at, word.0);
+            let _ = maps.ring.store(at, word.stable());
         }
-        // The endpoints of what is gone must not lead to whoever gets its number next.
-        let (services, pools) = (self.services.clone(), self.pools.clone());
-        services::sync_tables(self.maps(), &services, &pools)
-    }
-
-    fn slots_name(&self, pool: &str, number: u16) -> bool {
-        self.pools.get(pool).is_some_and(|pool| {
-            let words = self.words(pool);
-            let mut words = words.iter();
-            words.any(|word| word.stable() == number || word.target() == number)
-        })
     }
 }
 

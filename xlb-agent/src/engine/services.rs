@@ -1,18 +1,14 @@
 //! Services: their entries, and the tables of endpoints that lead to them.
 
-use std::{collections::BTreeMap, mem::offset_of};
-
-use xlb_common::{
-    endpoint::EndpointTarget,
-    maps::{Service, backend_cause, forward, service_state},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::offset_of,
 };
+
+use xlb_common::maps::{Service, service_state};
 use xlb_control::config::Config;
 
-use super::{AnyEndpoint, Engine, EngineError, PoolState, ServiceKey, allocate, goal, key_of};
-use crate::{
-    dataplane::{Maps, Table, TableEntry},
-    endpoint,
-};
+use super::{Engine, EngineError, PoolState, ServiceKey, allocate, goal, key_of};
 
 /// Counters that a service has for a pool of so many backends: some to spare, so that a few more
 /// backends do not move them.
@@ -43,12 +39,7 @@ impl Engine {
             entry.ring_offset = pool.ring_offset;
             entry.ring_slots = pool.ring_slots;
             entry.state = state_of(pool, goal::refuses(service));
-            let needed = pool
-                .backends
-                .values()
-                .map(|entry| u32::from(entry.position) + 1)
-                .max()
-                .unwrap_or(0);
+            let needed = counters_needed(pool);
             let key = key_of(&entry);
             if let Some(&(number, known)) = old.get(&key)
                 && same(&known, &entry)
@@ -76,10 +67,21 @@ impl Engine {
             next.insert(key, (number, entry));
         }
         self.services = next;
-        let (services, pools) = (self.services.clone(), self.pools.clone());
-        sync_tables(self.maps(), &services, &pools)?;
+        self.index_services();
+        self.sync_endpoints()?;
         self.retire(&old);
         Ok(())
+    }
+
+    /// Has each pool know the services in front of it.
+    pub(super) fn index_services(&mut self) {
+        let mut by_pool: BTreeMap<u32, Vec<ServiceKey>> = BTreeMap::new();
+        for (&key, (_, service)) in &self.services {
+            by_pool.entry(service.pool).or_default().push(key);
+        }
+        for pool in self.pools.values_mut() {
+            pool.services = by_pool.remove(&pool.number).unwrap_or_default();
+        }
     }
 
     /// Clears entries that nothing leads to any more.
@@ -103,15 +105,20 @@ impl Engine {
 
     /// Stores the state of every service.
     pub(super) fn refresh_states(&mut self, config: &Config) {
-        let refusing: Vec<ServiceKey> = config
-            .services
-            .values()
-            .filter(|service| goal::refuses(service))
-            .map(|service| key_of(&goal::of_service(service)))
-            .collect();
+        let refusing = refusing(config.services.values());
+        let names: Vec<String> = self.pools.keys().cloned().collect();
+        for name in &names {
+            self.refresh_states_of(name, &refusing);
+        }
+    }
+
+    fn refresh_states_of(&mut self, name: &str, refusing: &BTreeSet<ServiceKey>) {
+        let Some(pool) = self.pools.get(name) else {
+            return;
+        };
         let maps = self.dataplane.maps_mut();
-        for (key, (number, service)) in &mut self.services {
-            let Some(pool) = self.pools.values().find(|pool| pool.number == service.pool) else {
+        for key in &pool.services {
+            let Some((number, service)) = self.services.get_mut(key) else {
                 continue;
             };
             let state = state_of(pool, refusing.contains(key));
@@ -124,15 +131,26 @@ impl Engine {
         }
     }
 
-    /// Stores `MOVING` for the services of a pool.
-    pub(super) fn set_states(&mut self, pool: u32) {
+    /// Stores `MOVING` for the services of a pool, or takes it away.
+    pub(super) fn set_moving(&mut self, name: &str, moving: bool) {
+        let Some(pool) = self.pools.get(name) else {
+            return;
+        };
         let maps = self.dataplane.maps_mut();
-        for (number, service) in self.services.values_mut() {
-            if service.pool == pool && service.state & service_state::MOVING == 0 {
-                service.state |= service_state::MOVING;
+        for key in &pool.services {
+            let Some((number, service)) = self.services.get_mut(key) else {
+                continue;
+            };
+            let state = if moving {
+                service.state | service_state::MOVING
+            } else {
+                service.state & !service_state::MOVING
+            };
+            if state != service.state {
+                service.state = state;
                 let _ = maps
                     .services
-                    .store_u32(*number, offset_of!(Service, state), service.state);
+                    .store_u32(*number, offset_of!(Service, state), state);
             }
         }
     }
@@ -146,22 +164,36 @@ impl Engine {
         let Some(pool) = self.pools.get(name) else {
             return Ok(());
         };
-        let outgrown = pool
-            .backends
-            .values()
-            .map(|entry| u32::from(entry.position) + 1)
-            .max();
-        let number = pool.number;
-        let mut of_pool = self
-            .services
-            .values()
-            .filter(|(_, service)| service.pool == number);
-        if of_pool.any(|(_, service)| Some(service.counter_capacity) < outgrown) {
+        let needed = counters_needed(pool);
+        let services = pool.services.iter();
+        let outgrown = services
+            .filter_map(|key| self.services.get(key))
+            .any(|(_, service)| service.counter_capacity < needed);
+        if outgrown {
             self.apply_services(config)?;
         }
-        self.refresh_states(config);
+        self.sync_replies(name)?;
+        let in_front = config.services.values();
+        let refusing = refusing(in_front.filter(|service| service.pool == name));
+        self.refresh_states_of(name, &refusing);
         Ok(())
     }
+}
+
+/// Those that refuse packets while none of their backends is well.
+fn refusing<'a>(
+    services: impl Iterator<Item = &'a xlb_control::config::Service>,
+) -> BTreeSet<ServiceKey> {
+    services
+        .filter(|service| goal::refuses(service))
+        .map(|service| key_of(&goal::of_service(service)))
+        .collect()
+}
+
+/// Counters that a service needs for a pool's backends.
+fn counters_needed(pool: &PoolState) -> u32 {
+    let positions = pool.backends.values().map(|entry| entry.position);
+    positions.max().map_or(0, |last| u32::from(last) + 1)
 }
 
 fn state_of(pool: &PoolState, refuses: bool) -> u32 {
@@ -187,94 +219,4 @@ fn same(a: &Service, b: &Service) -> bool {
         ..*service
     };
     plain(a) == plain(b)
-}
-
-/// Brings the four tables of endpoints in line with services and backends.
-pub(super) fn sync_tables(
-    maps: &mut Maps,
-    services: &BTreeMap<ServiceKey, (u32, Service)>,
-    pools: &BTreeMap<String, PoolState>,
-) -> Result<(), EngineError> {
-    let target = |service: u32, backend: u16| EndpointTarget {
-        service,
-        backend,
-        reserved: 0,
-    };
-    let (mut vips4, mut vips6) = (Vec::new(), Vec::new());
-    let (mut replies4, mut replies6) = (Vec::new(), Vec::new());
-    for (&(vip, port, protocol), (number, service)) in services {
-        for (key, target) in [
-            (AnyEndpoint::new(vip, port, protocol), target(*number, 0)),
-            (
-                AnyEndpoint::new(vip, 0, 0),
-                target(EndpointTarget::ADDRESS_ONLY, 0),
-            ),
-        ] {
-            match key {
-                AnyEndpoint::V4(key) => vips4.push((key, target)),
-                AnyEndpoint::V6(key) => vips6.push((key, target)),
-            }
-        }
-        if service.forward != forward::DNAT {
-            continue;
-        }
-        let Some(pool) = pools.values().find(|pool| pool.number == service.pool) else {
-            continue;
-        };
-        for (&backend, entry) in &pool.backends {
-            let at = endpoint::of(entry);
-            let leaves = entry.cause & backend_cause::REMOVED != 0;
-            match AnyEndpoint::new(at.ip(), at.port(), protocol) {
-                AnyEndpoint::V4(key) => replies4.push((leaves, key, target(*number, backend))),
-                AnyEndpoint::V6(key) => replies6.push((leaves, key, target(*number, backend))),
-            }
-        }
-    }
-    let (replies4, replies6) = (without_rivals(replies4), without_rivals(replies6));
-    sync(&mut maps.replies4, &replies4).map_err(|()| EngineError::Full("REPLIES4"))?;
-    sync(&mut maps.replies6, &replies6).map_err(|()| EngineError::Full("REPLIES6"))?;
-    sync(&mut maps.vips4, &vips4).map_err(|()| EngineError::Full("VIPS4"))?;
-    sync(&mut maps.vips6, &vips6).map_err(|()| EngineError::Full("VIPS6"))
-}
-
-/// An endpoint of two services is one that left a service, where it still has connections, for
-/// another: its replies are those of the service that has it now.
-fn without_rivals<K: Copy + Eq + std::hash::Hash>(
-    mut replies: Vec<(bool, K, EndpointTarget)>,
-) -> Vec<(K, EndpointTarget)> {
-    replies.sort_by_key(|&(leaves, ..)| leaves);
-    let mut seen = std::collections::HashSet::new();
-    replies.retain(|&(_, key, _)| seen.insert(key));
-    replies
-        .into_iter()
-        .map(|(_, key, target)| (key, target))
-        .collect()
-}
-
-/// Set difference: what is no longer wanted goes, what is new or differs is set.
-fn sync<E: TableEntry>(table: &mut Table<E>, wanted: &[(E::Key, EndpointTarget)]) -> Result<(), ()>
-where
-    E::Key: std::hash::Hash,
-{
-    let keys: std::collections::HashSet<E::Key> = wanted.iter().map(|&(key, _)| key).collect();
-    let stale: Vec<E::Key> = table
-        .iter()
-        .map(|(key, _)| key)
-        .filter(|key| !keys.contains(key))
-        .collect();
-    for key in stale {
-        let _ = table.remove(key);
-    }
-    for &(key, target) in wanted {
-        if table.get(key) == Some(target) || table.set(key, target) {
-            continue;
-        }
-        if table.insert(key, target).is_err() {
-            // Graves may be in the way.
-            crate::dataplane::rcu_grace_period();
-            table.after_grace();
-            table.insert(key, target).map_err(|_| ())?;
-        }
-    }
-    Ok(())
 }

@@ -32,6 +32,12 @@ struct Candidate {
 }
 
 impl Settler {
+    /// No round is under way.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { round: Vec::new() }
+    }
+
     /// Begins a round: marks the slots whose `stable` nobody has used for longer than `idle_s` as
     /// settling, and clears what an interrupted round left.
     ///

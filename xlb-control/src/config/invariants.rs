@@ -290,7 +290,11 @@ pub(super) fn check_pool(config: &Config, pool: &Pool) -> Option<String> {
         services: BTreeMap::new(),
     };
     let mut others = 0;
-    for other in config.pools.values().filter(|other| other.name != pool.name) {
+    for other in config
+        .pools
+        .values()
+        .filter(|other| other.name != pool.name)
+    {
         others += other.backends.len();
         let mut backends = other.backends.iter();
         if backends.any(|backend| endpoints.contains(&backend.endpoint())) {

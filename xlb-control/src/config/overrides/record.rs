@@ -48,13 +48,19 @@ pub fn record(changes: &mut Vec<Change>, new: Change, config: &Config) -> Result
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Touched {
     /// Backends of a pool.
-    Pool(String),
+    Pool {
+        /// Its name.
+        name: String,
+        /// The pool as it was in the merger, for [`Merged::replace`].
+        before: Box<Merged>,
+    },
     /// The set of services.
     Services,
 }
 
-/// As [`record`], for a list whose merger with the file's configuration is known: it is brought in
-/// line too, but for its `stale`. What a change of a backend takes does not grow with the services.
+/// As [`record`], for a list whose merger with the file's configuration is known. A change of a
+/// backend is merged too, but for `stale`, which takes no longer where there are more services. One
+/// of the services is not: the merger has to be made anew.
 ///
 /// # Errors
 ///
@@ -66,9 +72,7 @@ pub fn record_on(
     merged: &mut Merged,
 ) -> Result<(Changed, Touched), String> {
     let Some((named, endpoint)) = new.backend() else {
-        let changed = record(changes, new, file)?;
-        *merged = apply(file, changes);
-        return Ok((changed, Touched::Services));
+        return Ok((record(changes, new, file)?, Touched::Services));
     };
     let name = resolve_pool(&merged.config, named)?;
     let adds = super::adds(&new);
@@ -92,13 +96,13 @@ pub fn record_on(
     debug_assert!(find_in(&after, &name, endpoint) || find_in(merged, &name, endpoint));
     let warnings = warnings(&before.config, &after.config);
     *changes = folded;
-    merged.replace(&name, after);
+    let before = Box::new(merged.replace(&name, after));
     Ok((
         Changed {
             done: vec![done],
             warnings,
         },
-        Touched::Pool(name),
+        Touched::Pool { name, before },
     ))
 }
 
@@ -131,13 +135,25 @@ fn about(changes: &[Change], pool: &str) -> Vec<Change> {
 }
 
 impl Merged {
-    /// Takes over one pool from a merger that has nothing else.
-    fn replace(&mut self, name: &str, part: Self) {
+    /// Takes over one pool from a merger that has nothing else; gives such a one with the pool as it
+    /// was.
+    pub fn replace(&mut self, name: &str, part: Self) -> Self {
+        let before = Self {
+            config: part_of(&self.config, name),
+            admin: self
+                .admin
+                .extract_if(.., |(pool, _), _| pool == name)
+                .collect(),
+            removed: self
+                .removed
+                .extract_if(.., |(pool, _), _| pool == name)
+                .collect(),
+            stale: Vec::new(),
+        };
         self.config.pools.extend(part.config.pools);
-        self.admin.retain(|(pool, _), _| pool != name);
         self.admin.extend(part.admin);
-        self.removed.retain(|(pool, _), _| pool != name);
         self.removed.extend(part.removed);
+        before
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     api::Change,
     config::{
         check_invariants,
-        overrides::{apply, record, record_on},
+        overrides::{Merged, Touched, apply, record, record_on},
     },
 };
 
@@ -72,7 +72,17 @@ proptest! {
         let mut merged = apply(&file(), &[]);
         for change in new {
             let expected = record(&mut oracle, change.clone(), &file());
+            let was = merged.clone();
             let answer = record_on(&mut changes, change, &file(), &mut merged);
+            match &answer {
+                Ok((_, Touched::Services)) => merged = apply(&file(), &changes),
+                Ok((_, Touched::Pool { name, before })) => {
+                    let mut back = merged.clone();
+                    back.replace(name, Merged::clone(before));
+                    prop_assert_eq!(&back, &was);
+                }
+                Err(_) => {}
+            }
             prop_assert_eq!(answer.map(|(changed, _)| changed), expected);
             prop_assert_eq!(&changes, &oracle);
             prop_assert_eq!(&merged, &apply(&file(), &oracle));

@@ -1,0 +1,214 @@
+//! The tables of endpoints, which lead to services by their VIPs, and back to them from backends.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    hash::Hash,
+    net::{IpAddr, SocketAddr},
+};
+
+use xlb_common::{
+    endpoint::{Endpoint4, Endpoint6, EndpointTarget},
+    maps::{backend_cause, forward},
+};
+
+use super::{Engine, EngineError, PoolState};
+use crate::{
+    dataplane::{Maps, Table, TableEntry},
+    endpoint,
+};
+
+/// Where replies of a pool's backends lead, by the backend's address, port and protocol number, and
+/// whether the backend leaves the pool. An endpoint that left one service, where it still has
+/// connections, for another is that one's.
+pub(super) type Replies = BTreeMap<(SocketAddr, u8), (EndpointTarget, bool)>;
+
+impl Engine {
+    /// Brings the tables of VIPs in line with the services, and those of replies with the pools.
+    pub(super) fn sync_endpoints(&mut self) -> Result<(), EngineError> {
+        let names: Vec<String> = self.pools.keys().cloned().collect();
+        for name in &names {
+            if let Some(pool) = self.pools.get(name) {
+                let replies = self.replies_of(pool);
+                if let Some(pool) = self.pools.get_mut(name) {
+                    pool.replies = replies;
+                }
+            }
+        }
+        let mut replies: BTreeMap<(SocketAddr, u8), EndpointTarget> = BTreeMap::new();
+        for (&at, &(to, leaves)) in self.pools.values().flat_map(|pool| &pool.replies) {
+            if leaves {
+                replies.entry(at).or_insert(to);
+            } else {
+                replies.insert(at, to);
+            }
+        }
+        let (v4, v6) = by_family(
+            replies
+                .iter()
+                .map(|(&(at, protocol), &to)| (at, protocol, to)),
+        );
+        let services = self.services.iter();
+        let (vips4, vips6) =
+            by_family(services.flat_map(|(&(vip, port, protocol), &(number, _))| {
+                [
+                    (SocketAddr::new(vip, port), protocol, target(number, 0)),
+                    (
+                        SocketAddr::new(vip, 0),
+                        0,
+                        target(EndpointTarget::ADDRESS_ONLY, 0),
+                    ),
+                ]
+            }));
+        let maps = self.dataplane.maps_mut();
+        sync(&mut maps.replies4, &v4, "REPLIES4")?;
+        sync(&mut maps.replies6, &v6, "REPLIES6")?;
+        sync(&mut maps.vips4, &vips4, "VIPS4")?;
+        sync(&mut maps.vips6, &vips6, "VIPS6")
+    }
+
+    /// Brings the tables of replies in line with one pool.
+    pub(super) fn sync_replies(&mut self, name: &str) -> Result<(), EngineError> {
+        let Some(pool) = self.pools.get(name) else {
+            return Ok(());
+        };
+        let wanted = self.replies_of(pool);
+        if wanted == pool.replies {
+            return Ok(());
+        }
+        let maps = self.dataplane.maps_mut();
+        for (&(at, protocol), &(to, _)) in &pool.replies {
+            if !wanted.contains_key(&(at, protocol)) {
+                remove_reply(maps, at, protocol, to);
+            }
+        }
+        for (&(at, protocol), &(to, leaves)) in &wanted {
+            if pool.replies.get(&(at, protocol)) == Some(&(to, leaves)) || leaves {
+                continue;
+            }
+            match at.ip() {
+                IpAddr::V4(_) => set(&mut maps.replies4, key4(at, protocol), to, "REPLIES4"),
+                IpAddr::V6(_) => set(&mut maps.replies6, key6(at, protocol), to, "REPLIES6"),
+            }?;
+        }
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.replies = wanted;
+        }
+        Ok(())
+    }
+
+    fn replies_of(&self, pool: &PoolState) -> Replies {
+        let mut replies = Replies::new();
+        for key in &pool.services {
+            let Some(&(number, service)) = self.services.get(key) else {
+                continue;
+            };
+            if service.forward != forward::DNAT {
+                continue;
+            }
+            for (&backend, entry) in &pool.backends {
+                let at = (endpoint::of(entry), service.protocol);
+                let leaves = entry.cause & backend_cause::REMOVED != 0;
+                replies.insert(at, (target(number, backend), leaves));
+            }
+        }
+        replies
+    }
+}
+
+const fn target(service: u32, backend: u16) -> EndpointTarget {
+    EndpointTarget {
+        service,
+        backend,
+        reserved: 0,
+    }
+}
+
+/// Removes an endpoint, unless it leads elsewhere by now: a backend may have gone to another pool.
+fn remove_reply(maps: &mut Maps, at: SocketAddr, protocol: u8, to: EndpointTarget) {
+    match at.ip() {
+        IpAddr::V4(_) => remove(&mut maps.replies4, key4(at, protocol), to),
+        IpAddr::V6(_) => remove(&mut maps.replies6, key6(at, protocol), to),
+    }
+}
+
+fn remove<E: TableEntry>(table: &mut Table<E>, key: E::Key, to: EndpointTarget) {
+    if table.get(key) == Some(to) {
+        table.remove(key);
+    }
+}
+
+type Wanted<K> = Vec<(K, EndpointTarget)>;
+
+fn by_family(
+    endpoints: impl Iterator<Item = (SocketAddr, u8, EndpointTarget)>,
+) -> (Wanted<Endpoint4>, Wanted<Endpoint6>) {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for (at, protocol, to) in endpoints {
+        match at.ip() {
+            IpAddr::V4(_) => v4.push((key4(at, protocol), to)),
+            IpAddr::V6(_) => v6.push((key6(at, protocol), to)),
+        }
+    }
+    (v4, v6)
+}
+
+/// Key of an endpoint whose address is of IPv4.
+fn key4(at: SocketAddr, protocol: u8) -> Endpoint4 {
+    let [a, b, c, d, ..] = endpoint::bytes(at.ip());
+    Endpoint4::new(
+        u32::from_ne_bytes([a, b, c, d]),
+        at.port().to_be(),
+        protocol,
+    )
+}
+
+/// Key of an endpoint whose address is of IPv6.
+fn key6(at: SocketAddr, protocol: u8) -> Endpoint6 {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = endpoint::bytes(at.ip());
+    let words = [
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+    ];
+    Endpoint6::new(words, at.port().to_be(), protocol)
+}
+
+/// Set difference: what is no longer wanted goes, what is new or differs is set.
+fn sync<E: TableEntry>(
+    table: &mut Table<E>,
+    wanted: &[(E::Key, EndpointTarget)],
+    name: &'static str,
+) -> Result<(), EngineError>
+where
+    E::Key: Hash,
+{
+    let keys: HashSet<E::Key> = wanted.iter().map(|&(key, _)| key).collect();
+    let stale: Vec<E::Key> = table
+        .iter()
+        .map(|(key, _)| key)
+        .filter(|key| !keys.contains(key))
+        .collect();
+    for key in stale {
+        let _ = table.remove(key);
+    }
+    wanted
+        .iter()
+        .try_for_each(|&(key, target)| set(table, key, target, name))
+}
+
+fn set<E: TableEntry>(
+    table: &mut Table<E>,
+    key: E::Key,
+    target: EndpointTarget,
+    name: &'static str,
+) -> Result<(), EngineError> {
+    if table.get(key) == Some(target) || table.set(key, target) || table.insert(key, target).is_ok()
+    {
+        return Ok(());
+    }
+    // Graves may be in the way.
+    crate::dataplane::rcu_grace_period();
+    table.after_grace();
+    table
+        .insert(key, target)
+        .map_err(|_| EngineError::Full(name))
+}

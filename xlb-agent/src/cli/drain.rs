@@ -50,7 +50,7 @@ pub(super) async fn wait(client: &Client, pool: &str, endpoint: SocketAddr) -> a
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     /// Older connections still go to the backend.
-    Leaving { slots: u32 },
+    Leaving { slots: u32, flows: u64 },
     /// No connection is left.
     Drained,
     /// The backend has been removed, and no connection is left.
@@ -62,8 +62,9 @@ enum Progress {
 impl Progress {
     fn text(self) -> String {
         match self {
-            Self::Leaving { slots: 1 } => "1 slot of the ring still leads there".to_owned(),
-            Self::Leaving { slots } => format!("{slots} slots of the ring still lead there"),
+            Self::Leaving { slots, flows } => format!(
+                "still leading there: {slots} slots of the ring, {flows} recorded connections"
+            ),
             Self::Drained => "drained".to_owned(),
             Self::Gone => "removed".to_owned(),
             Self::CalledOff => "gets new connections again".to_owned(),
@@ -84,9 +85,9 @@ fn progress(backends: &[BackendStatus], pool: &str, endpoint: SocketAddr) -> Pro
         | BackendState::Down
         | BackendState::Unresolved
         | BackendState::Draining
-        | BackendState::Disabled => match backend.leaving_slots {
-            0 => Progress::Drained,
-            slots => Progress::Leaving { slots },
+        | BackendState::Disabled => match (backend.leaving_slots, backend.recorded_flows) {
+            (0, 0) => Progress::Drained,
+            (slots, flows) => Progress::Leaving { slots, flows },
         },
     }
 }
@@ -96,6 +97,11 @@ mod tests {
     use super::*;
     use crate::cli::samples;
 
+    const LEAVING: Progress = Progress::Leaving {
+        slots: 5461,
+        flows: 0,
+    };
+
     fn of(backends: &[BackendStatus]) -> Progress {
         progress(backends, "web", "10.0.1.8:8080".parse().unwrap())
     }
@@ -103,8 +109,11 @@ mod tests {
     #[test]
     fn slots_count_down_until_none_is_left() {
         let mut backends = samples::backends();
-        assert_eq!(of(&backends), Progress::Leaving { slots: 5461 });
-        backends[1].leaving_slots = 0;
+        assert_eq!(of(&backends), LEAVING);
+        (backends[1].leaving_slots, backends[1].recorded_flows) = (0, 2);
+        let recorded = Progress::Leaving { slots: 0, flows: 2 };
+        assert_eq!(of(&backends), recorded);
+        backends[1].recorded_flows = 0;
         assert_eq!(of(&backends), Progress::Drained);
     }
 
@@ -126,6 +135,6 @@ mod tests {
     fn a_drain_goes_on_when_its_backend_dies() {
         let mut backends = samples::backends();
         backends[1].state = BackendState::Down;
-        assert_eq!(of(&backends), Progress::Leaving { slots: 5461 });
+        assert_eq!(of(&backends), LEAVING);
     }
 }

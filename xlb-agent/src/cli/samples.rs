@@ -19,6 +19,7 @@ pub(super) fn backends() -> Vec<BackendStatus> {
         slots: 8191,
         leaving_slots: 0,
         drain_ends_in_s: None,
+        recorded_flows: 0,
         next_hop: Some("52:54:00:00:00:01 dev eth0".to_owned()),
         origin: Origin::File,
         counters: Counters {

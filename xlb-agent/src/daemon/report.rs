@@ -1,6 +1,6 @@
 //! What the daemon tells of itself.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use xlb_common::{
     maps::{backend_flag, feature},
@@ -277,8 +277,18 @@ impl Daemon {
             return Vec::new();
         };
         let words = self.engine.words(state);
-        let slots = |wanted: &dyn Fn(xlb_common::slot::SlotWord) -> bool| {
-            u32::try_from(words.iter().filter(|word| wanted(**word)).count()).unwrap_or(u32::MAX)
+        let (mut slots, mut leaving) = (BTreeMap::new(), BTreeMap::new());
+        for word in words {
+            *slots.entry(word.target()).or_default() += 1;
+            if word.stable() != word.target() {
+                *leaving.entry(word.stable()).or_default() += 1;
+            }
+        }
+        let recorded = &self.engine.recorded().by_backend;
+        // Those of a dead one go to others as soon as they talk.
+        let recorded_of = |number: u16, flags: u16| match flags & backend_flag::DEAD {
+            0 => recorded.get(&number).copied().unwrap_or(0),
+            _ => 0,
         };
         let one = |number: u16, entry: &xlb_common::maps::Backend| {
             let endpoint = crate::endpoint::of(entry);
@@ -290,10 +300,11 @@ impl Daemon {
                 weight: entry.weight,
                 state: self.state_of(pool, endpoint, entry.flags),
                 number,
-                slots: slots(&|word| word.target() == number),
-                leaving_slots: slots(&|word| word.stable() == number && word.target() != number),
                 drain_ends_in_s: (entry.drain_deadline_s != 0)
                     .then(|| u64::from(entry.drain_deadline_s.saturating_sub(now_s()))),
+                slots: slots.get(&number).copied().unwrap_or(0),
+                leaving_slots: leaving.get(&number).copied().unwrap_or(0),
+                recorded_flows: recorded_of(number, entry.flags),
                 next_hop: hop.is_known().then(|| self.hop_text(hop)),
                 origin: self.origin(pool, endpoint),
                 counters: services

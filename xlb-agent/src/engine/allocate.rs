@@ -10,6 +10,12 @@ pub struct Numbers {
     lowest_free: u16,
 }
 
+impl Default for Numbers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Numbers {
     /// All are free.
     #[must_use]

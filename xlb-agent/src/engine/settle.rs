@@ -116,7 +116,10 @@ impl Engine {
         if !pool.moving || now_s < pool.settle_due_s {
             return false;
         }
-        self.rounds.records = true;
+        if !self.rounds.records {
+            self.rounds.records = true;
+            self.rounds.collect_s = now_s.saturating_add(COLLECT_S);
+        }
         let words = self.words(pool);
         let misses = self.last_misses(pool);
         let Some(pool) = self.pools.get_mut(name) else {
@@ -322,12 +325,12 @@ impl Engine {
                 continue;
             }
             let removed = pool.backends.remove(number);
+            // Until the next round, since a packet may have read it where the endpoint was.
+            self.rounds.quarantine.insert(*number);
             // Its endpoint must not lead to whoever gets the number next.
             self.sync_replies(name)?;
-            crate::dataplane::rcu_grace_period();
             let flags = offset_of!(Backend, flags);
             let _ = self.maps().backends.store_u16(u32::from(*number), flags, 0);
-            self.numbers.give_back(*number);
             if let Some(entry) = removed {
                 let backend = crate::endpoint::of(&entry);
                 tracing::info!(pool = name, %backend, "the removed backend has no connection left");

@@ -5,4 +5,5 @@ mod growth;
 mod interfaces;
 mod lifecycle;
 mod sandbox;
+mod settling;
 mod tables;

@@ -193,6 +193,10 @@ pub struct BackendStatus {
     pub leaving_slots: u32,
     /// Seconds until the connections that are left are moved, if it drains for a time only.
     pub drain_ends_in_s: Option<u64>,
+    /// Connections that are recorded as its own, because they began while their slot moved; as
+    /// counted a few seconds ago.
+    #[serde(default)]
+    pub recorded_flows: u64,
     /// MAC address of the next hop, and the interface that leads there.
     pub next_hop: Option<String>,
     /// Where it comes from.

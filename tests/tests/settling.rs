@@ -39,7 +39,10 @@ fn config(topology: &Topology, backends: usize) -> String {
 }
 
 fn moving_slots(agent: &Agent) -> u64 {
-    number(&agent.cli(&["status", "-o", "json"]), "/pools/0/moving_slots")
+    number(
+        &agent.cli(&["status", "-o", "json"]),
+        "/pools/0/moving_slots",
+    )
 }
 
 fn number(value: &Value, pointer: &str) -> u64 {

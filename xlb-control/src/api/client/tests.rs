@@ -101,7 +101,8 @@ async fn the_status_is_asked_for_and_decoded() {
         "config_revision": 1, "last_reload_error": null, "health": "panic",
         "program": {"id": 1, "features": [], "translated_bytes": 1, "jited_bytes": 1,
                     "verified_instructions": 1},
-        "interfaces": [], "pools": [], "services": [], "maps": [], "reasons": [],
+        "interfaces": [], "pools": [], "services": [], "changes": [], "maps": [],
+        "reasons": [],
     });
     let server = Server::start(http("200 OK", &status.to_string()));
     assert_eq!(server.client().status().await.expect("an answer").pid, 42);

@@ -60,7 +60,7 @@ impl Daemon {
         let world = Foreseen {
             daemon: self,
             next_hops,
-            intents: self.intents_of(&then),
+            intents: self.intents_of(&then.admin, &self.merged.admin),
         };
         let outlooks = self
             .outlooks(&then.config, &world)
@@ -169,7 +169,7 @@ impl World for Foreseen<'_> {
             return true;
         };
         let target = Target::new(endpoint, check);
-        match self.daemon.checker.state(&target) {
+        match self.daemon.probes.checker.state(&target) {
             Some(State::Down) => false,
             Some(State::Up | State::Unknown) => true,
             None => self

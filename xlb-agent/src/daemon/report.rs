@@ -284,7 +284,7 @@ impl Daemon {
                 *leaving.entry(word.stable()).or_default() += 1;
             }
         }
-        let recorded = &self.engine.recorded().by_backend;
+        let recorded = &self.engine.last_count().by_backend;
         // Those of a dead one go to others as soon as they talk.
         let recorded_of = |number: u16, flags: u16| match flags & backend_flag::DEAD {
             0 => recorded.get(&number).copied().unwrap_or(0),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ops::Range};
 
 /// Numbers of backends that are taken.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Numbers {
     taken: BTreeSet<u16>,
     /// No number below is free.

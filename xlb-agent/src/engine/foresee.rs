@@ -12,12 +12,12 @@ use xlb_common::{
 use xlb_control::config::Config;
 
 use super::{
-    Engine, EngineError, ServiceKey, allocate,
+    Engine, EngineError,
     goal::{self, World},
+    round::service_of,
 };
 use crate::{
     diff::{Outlook, Recorded, Shares},
-    endpoint,
     plan::{self, PoolActual},
 };
 
@@ -49,20 +49,14 @@ impl Engine {
             || vec![SlotWord::default(); pool.ring_slots as usize],
             |kept| self.words(kept),
         );
-        let mut taken: std::collections::BTreeSet<u32> = self
-            .pools
-            .values()
-            .flat_map(|pool| pool.backends.keys().map(|&number| u32::from(number)))
-            .collect();
+        let mut numbers = self.numbers.clone();
         let goal = goal::of_pool(kept.map_or(0, |kept| kept.number), config, pool, world);
         let actual = PoolActual {
             backends: &backends,
             words: &words,
         };
         let plan = plan::plan_pool(actual, &goal, self.key, now_s, || {
-            let number = allocate::number(taken.iter().copied(), MAX_BACKENDS)?;
-            taken.insert(number);
-            u16::try_from(number).ok()
+            numbers.take(MAX_BACKENDS)
         })?;
         Ok(Outlook::of(
             actual,
@@ -96,17 +90,4 @@ impl Engine {
         })?;
         Ok(recorded)
     }
-}
-
-/// The service of a flow.
-fn service_of(key: &FlowKey) -> ServiceKey {
-    let mut bytes = [0; 16];
-    for (to, word) in bytes.chunks_exact_mut(8).zip(key.destination) {
-        to.copy_from_slice(&word.to_ne_bytes());
-    }
-    (
-        endpoint::address(bytes, key.family),
-        u16::from_be(key.destination_port_be),
-        key.protocol,
-    )
 }

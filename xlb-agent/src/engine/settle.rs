@@ -66,7 +66,7 @@ pub struct Recorded {
 impl Engine {
     /// Records, as the last round counted them.
     #[must_use]
-    pub const fn recorded(&self) -> &Recorded {
+    pub const fn last_count(&self) -> &Recorded {
         &self.rounds.recorded
     }
 

@@ -187,7 +187,7 @@ fn a_pool_settles_when_nobody_has_used_what_was() {
                 .all(|word| word.stable() == word.target() && !word.is_settling())
         );
         assert_eq!(host.marked(), moving, "until a look at the records");
-        assert_eq!(host.engine.recorded().flows, 3);
+        assert_eq!(host.engine.last_count().flows, 3);
         assert!(host.round(now_s + 1));
         assert_eq!(host.marked(), 1, "a record points elsewhere");
         let flows = &host.engine.dataplane.maps().flows;

@@ -43,6 +43,15 @@ pub const fn slot(hash: u32, slots: u32) -> u32 {
     ((hash as u64 * slots as u64) >> 32) as u32
 }
 
+/// Another hash of the same flow, which tells nothing of the first (MurmurHash3's finalizer).
+#[inline(always)]
+#[must_use]
+pub const fn another(hash: u32) -> u32 {
+    let mixed = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
+    let mixed = (mixed ^ (mixed >> 13)).wrapping_mul(0xc2b2_ae35);
+    mixed ^ (mixed >> 16)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +102,16 @@ mod tests {
         let with = |key: [u64; 2]| FlowHash::new(key).word(1).word(2).finish();
         assert_ne!(with(KEY), with([KEY[0] ^ 1, KEY[1]]));
         assert_ne!(with(KEY), with([KEY[0], KEY[1] ^ 1]));
+    }
+
+    #[test]
+    fn another_hash_is_spread_evenly_over_the_flows_of_a_slot() {
+        let of_one_slot = (0..2_000_000u32)
+            .map(|port| v4(0x0500_000a, port, port))
+            .filter(|&hash| slot(hash, 61) == 17)
+            .map(another);
+        let value = unevenness(of_one_slot, 61);
+        assert!((0.6..1.5).contains(&value), "{value}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod hash;
 pub mod limits;
 pub mod maps;
 pub mod next_hop;
+pub mod policy;
 pub mod reason;
 pub mod record;
 pub mod rule;

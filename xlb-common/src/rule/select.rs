@@ -7,8 +7,10 @@ use super::{
 
 /// Decides where a packet goes.
 ///
-/// `always_tracked`: the policy decides per flow (round-robin, least-connections), every slot is
-/// marked, and every flow is recorded.
+/// `always_tracked`: the policy decides per flow (round-robin, least-connections), and every flow is
+/// recorded. For such a service, and for one of UDP that tracks its flows, every slot counts as
+/// marked: `slot` is then the slot's word [with the mark](SlotWord::with_mark), which other services
+/// of the pool do not see.
 #[inline(always)]
 pub fn select<T: Tables>(
     tables: &mut T,
@@ -33,6 +35,11 @@ pub fn select_without<T: Tables, const OFF: u32>(
     if packet == Kind::Datagram {
         return Verdict::to(slot.target(), What::Datagram);
     }
+    if packet == Kind::TrackedDatagram {
+        // No datagram begins a handshake.
+        let flow = tables.flow();
+        return datagram::<T, OFF>(tables, slot, flow, always_tracked);
+    }
     let (pending, flow) = if on::<OFF>(without::PENDING_READ_FIRST) {
         let pending = tables.pending();
         (pending, tables.flow())
@@ -47,8 +54,7 @@ pub fn select_without<T: Tables, const OFF: u32>(
     match packet {
         Kind::Syn { isn } => syn::<T, OFF>(tables, slot, isn, pending, flow, always_tracked),
         Kind::Segment { sequence } => segment::<T, OFF>(tables, slot, sequence, pending, flow),
-        Kind::TrackedDatagram => datagram::<T, OFF>(tables, slot, flow, always_tracked),
-        Kind::Untracked | Kind::Datagram => {
+        Kind::Untracked | Kind::Datagram | Kind::TrackedDatagram => {
             let backend = match (pending, flow) {
                 (Some(pending), _) => pending.backend,
                 (None, Some(flow)) => flow.backend,
@@ -124,12 +130,6 @@ fn syn<T: Tables, const OFF: u32>(
     }
     let buried = tombstone && matches!(flow, Some(flow) if flow.tombstone);
     let mut want = 0;
-    if always_tracked {
-        want = tables.choose();
-    }
-    if want == 0 {
-        want = slot.target();
-    }
     if let Some(flow) = flow
         && !buried
     {
@@ -142,9 +142,17 @@ fn syn<T: Tables, const OFF: u32>(
             tables.touch_flow(now_s);
             return Verdict::to(flow.backend, What::SynAgain);
         }
-        if on::<OFF>(without::PORT_USED_AGAIN) && tables.flags(flow.backend).accepts() {
+        // A policy that decides by connection does so for a port that is used again as well: the
+        // ports of a busy client are hardly ever new.
+        if on::<OFF>(without::PORT_USED_AGAIN)
+            && !always_tracked
+            && tables.flags(flow.backend).accepts()
+        {
             want = flow.backend;
         }
+    }
+    if want == 0 {
+        want = wanted(tables, slot, always_tracked);
     }
     let settling = on::<OFF>(without::SETTLING_RECORDS) && slot.is_settling();
     // A record of an older connection of this port must be replaced: a late segment of that one
@@ -167,6 +175,18 @@ fn syn<T: Tables, const OFF: u32>(
         Insert::Exists => record_again::<T, OFF>(tables, want, isn, now_s),
         Insert::Full => full::<T, OFF>(tables, slot, isn, flow, settling),
     }
+}
+
+/// Where a new flow goes.
+#[inline(always)]
+fn wanted<T: Tables>(tables: &mut T, slot: SlotWord, always_tracked: bool) -> u16 {
+    if always_tracked {
+        let chosen = tables.choose();
+        if chosen != 0 {
+            return chosen;
+        }
+    }
+    slot.target()
 }
 
 /// A SYN whose handshake is already recorded: by another CPU a moment ago, or from an older
@@ -332,13 +352,7 @@ fn datagram<T: Tables, const OFF: u32>(
         tables.touch_flow(now_s);
         return Verdict::to(flow.backend, What::Recorded);
     }
-    let mut want = 0;
-    if always_tracked {
-        want = tables.choose();
-    }
-    if want == 0 {
-        want = slot.target();
-    }
+    let want = wanted(tables, slot, always_tracked);
     if flow.is_some() {
         tables.overwrite_flow(want, 0, now_s);
         return Verdict::to(want, What::FlowRecorded);

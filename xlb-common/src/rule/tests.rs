@@ -400,24 +400,24 @@ fn datagrams_move_at_once_or_are_recorded() {
     };
     assert_eq!(
         tracked(Sheet::default()),
-        expect(OTHER, What::FlowRecorded, "p? f? f+3")
+        expect(OTHER, What::FlowRecorded, "f? f+3")
     );
     assert_eq!(
         tracked(Sheet::with_flow(STABLE, 0)),
-        expect(STABLE, What::Recorded, "p? f? f!")
+        expect(STABLE, What::Recorded, "f? f!")
     );
     assert_eq!(
         tracked(Sheet {
             flows_room: false,
             ..Sheet::default()
         }),
-        expect(STABLE, What::FlowFull, "p? f? f+3 miss")
+        expect(STABLE, What::FlowFull, "f? f+3 miss")
     );
     let mut dead = Sheet::with_flow(STABLE, 0);
     dead.flags[1] |= DEAD;
     assert_eq!(
         tracked(dead),
-        expect(OTHER, What::FlowRecorded, "p? f? f=3")
+        expect(OTHER, What::FlowRecorded, "f? f=3")
     );
 }
 
@@ -428,4 +428,31 @@ fn a_policy_that_tracks_always_records_always() {
         ..Sheet::default()
     };
     assert_eq!(sheet.syn(), expect(STABLE, What::SynRecorded, "p? f? p+1"));
+    // A policy that finds nobody leaves the choice to the ring.
+    let home = SlotWord::marked(STABLE, STABLE);
+    let verdict = select(&mut Sheet::default(), home, Kind::Syn { isn: ISN }, true);
+    assert_eq!(
+        (verdict.backend, verdict.what),
+        (STABLE, What::SynRecorded),
+        "another choice may follow"
+    );
+}
+
+#[test]
+fn a_policy_that_tracks_always_decides_anew_for_a_port_that_is_used_again() {
+    let chosen = |sheet| Sheet {
+        choice: OTHER,
+        ..sheet
+    };
+    assert_eq!(
+        chosen(Sheet::with_flow(STABLE, 5)).syn(),
+        expect(OTHER, What::SynRecorded, "p? f? p+3")
+    );
+    // The same connection is nothing to decide.
+    for sheet in [
+        Sheet::with_flow(STABLE, ISN),
+        Sheet::with_pending(STABLE, ISN, 0),
+    ] {
+        assert_eq!(chosen(sheet).syn().0, STABLE);
+    }
 }

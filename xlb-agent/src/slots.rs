@@ -102,6 +102,19 @@ pub fn bury(words: &[SlotWord], is_dead: impl Fn(u16) -> bool) -> impl Iterator<
     })
 }
 
+/// Marks every slot, before a service that kept a record of every flow stops to do so: its records
+/// may point away from the `stable` of any slot, and nobody looks for them in one without a mark.
+/// The next round of settling takes the mark from where there are none.
+pub fn mark_all(words: &[SlotWord]) -> impl Iterator<Item = Write> {
+    (0u32..)
+        .zip(words)
+        .filter(|(_, word)| !word.is_marked() && word.stable() != 0)
+        .map(|(slot, word)| Write::Mark {
+            slot,
+            word: word.with_mark(true),
+        })
+}
+
 /// What an agent finds after another one died between any two writes: the writes that mend it.
 /// The pool moves if any word has a mark afterwards.
 pub fn adopt(words: &[SlotWord], ring: &[u16]) -> impl Iterator<Item = Write> {
@@ -215,6 +228,18 @@ mod tests {
             Some(Write::Settle {
                 slot: 0,
                 word: SlotWord::marked(2, 2)
+            })
+        );
+    }
+
+    #[test]
+    fn marks_are_for_slots_that_have_none() {
+        let words = [REST, SlotWord::marked(1, 2), SlotWord::default()];
+        assert_eq!(
+            one(mark_all(&words)),
+            Some(Write::Mark {
+                slot: 0,
+                word: SlotWord::marked(1, 1)
             })
         );
     }

@@ -9,7 +9,7 @@ use xlb_common::{
     rule::{BackendFlags, SlotWord},
 };
 
-use crate::{off::Off, plan::push, world::World};
+use crate::{off::Off, plan::push, services::Service, world::World};
 
 /// A store, or a system call.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,8 @@ pub(crate) enum Op {
     Backend(u16, Option<u8>),
     Flags(u16, BackendFlags),
     Moving(bool),
+    /// Whether a service keeps a record of every flow.
+    Tracked(Service, bool),
     LastMiss(u32),
     Word(u32, SlotWord),
     Ring(u32, u16),
@@ -124,6 +126,7 @@ impl World {
             Op::Backend(number, server) => node.server[usize::from(number)] = server,
             Op::Flags(number, flags) => node.flags[usize::from(number)] = flags,
             Op::Moving(moving) => node.moving = moving,
+            Op::Tracked(service, tracked) => node.tracked[service as usize] = tracked,
             Op::LastMiss(slot) => {
                 if off != Off::MissOfChange {
                     node.last_miss_s[slot as usize] = now_s;

@@ -7,7 +7,7 @@ use xlb_common::{
     rule::{Kind, What},
 };
 
-use crate::{node::slot_of, off::Off, world::World};
+use crate::{node::slot_of, off::Off, services::Service, world::World};
 
 /// Flows of the flood lie beyond those of clients.
 const FLOOD: u32 = 1 << 20;
@@ -27,12 +27,15 @@ pub(crate) mod excuse {
     /// Its SYN needed no record, and a copy of it went elsewhere: a later one, or one that was
     /// inside the program at the same time.
     pub(crate) const SYN_COPY: usize = 2;
-    /// It began while its slot was moving, and another node handled it later.
+    /// It began while its slot was moving, or was always to be recorded, and another node handled
+    /// it later.
     pub(crate) const NODE: usize = 3;
+    /// A flow of UDP that found no room for its record.
+    pub(crate) const FULL: usize = 4;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(crate) enum State {
     Opening,
     Open,
     /// The client has sent FIN, and still talks.
@@ -43,11 +46,11 @@ enum State {
 /// A connection of a client.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
-    key: u32,
+    pub(crate) key: u32,
     isn: u32,
-    state: State,
+    pub(crate) state: State,
     /// The server whose SYN-ACK came first.
-    owner: Option<u8>,
+    pub(crate) owner: Option<u8>,
     /// Servers whose SYN-ACK is on its way, and since when.
     answers: Vec<(u8, u32)>,
     /// Where copies of its SYN went, and why, in the order in which they set out.
@@ -69,7 +72,32 @@ pub(crate) struct Connection {
     forged: bool,
     /// Servers that were given up since it began.
     given_up: BTreeSet<u8>,
-    excuses: [bool; 4],
+    pub(crate) excuses: [bool; 5],
+}
+
+impl Connection {
+    /// A connection whose client is about to send its first packet.
+    pub(crate) fn new(key: u32, isn: u32, begun_moving: bool, now_s: u32) -> Self {
+        Self {
+            key,
+            isn,
+            state: State::Opening,
+            owner: None,
+            answers: Vec::new(),
+            syns: Vec::new(),
+            syn_s: now_s,
+            sent: 0,
+            heard: false,
+            last_s: now_s,
+            nodes: BTreeSet::new(),
+            begun_moving,
+            syns_inside: 0,
+            overtaken: false,
+            forged: false,
+            given_up: BTreeSet::new(),
+            excuses: [false; 5],
+        }
+    }
 }
 
 impl World {
@@ -79,10 +107,19 @@ impl World {
             Some(key) if key < self.keys && self.rng.chance(60) => key,
             Some(_) | None => self.rng.below(self.keys as usize) as u32,
         };
+        let is_udp = self.mix.service_of(key) == Service::Datagrams;
         let Some(index) = self.live(key) else {
-            self.open(key);
+            if is_udp {
+                self.open_flow(key);
+            } else {
+                self.open(key);
+            }
             return;
         };
+        if is_udp {
+            self.use_flow(index);
+            return;
+        }
         match self.connections[index].state {
             State::Opening => {
                 // The answer takes a round trip, and no packet is inside the program for as long.
@@ -135,30 +172,14 @@ impl World {
         self.forget_closed();
         self.tally.opened += 1;
         let isn = self.rng.next() as u32;
-        self.connections.push(Connection {
-            key,
-            isn,
-            state: State::Opening,
-            owner: None,
-            answers: Vec::new(),
-            syns: Vec::new(),
-            syn_s: self.now_s,
-            sent: 0,
-            heard: false,
-            last_s: self.now_s,
-            nodes: BTreeSet::new(),
-            begun_moving: self.is_moving(key),
-            syns_inside: 0,
-            overtaken: false,
-            forged: false,
-            given_up: BTreeSet::new(),
-            excuses: [false; 4],
-        });
+        let begun_moving = self.is_moving(key);
+        self.connections
+            .push(Connection::new(key, isn, begun_moving, self.now_s));
         self.syn(self.connections.len() - 1);
     }
 
     /// Keeps the last closed connections, whose packets may still wander about.
-    fn forget_closed(&mut self) {
+    pub(crate) fn forget_closed(&mut self) {
         // Packets inside the program know connections by their places.
         if self.connections.len() > 200 && self.inside.is_empty() {
             let mut closed = 0;
@@ -171,21 +192,22 @@ impl World {
         }
     }
 
-    /// Whether the slot of a flow is not at rest, or is not the same on all nodes.
+    /// Whether the slot of a flow is not at rest for it, or is not the same on all nodes.
     fn is_moving(&self, key: u32) -> bool {
         let slot = slot_of(key) as usize;
+        let service = self.mix.service_of(key) as usize;
         let mut stable = None;
         self.nodes.iter().filter(|node| node.alive).any(|node| {
             let word = node.words[slot];
             let server = node.server_of(word.stable());
             let other = stable.is_some_and(|stable| stable != server);
             stable = Some(server);
-            other || word.is_marked()
+            other || word.is_marked() || node.tracked[service]
         })
     }
 
     /// Sends a packet of a connection; where it arrives.
-    fn send(&mut self, index: usize, kind: Kind) -> (usize, Option<u8>, What) {
+    pub(crate) fn send(&mut self, index: usize, kind: Kind) -> (usize, Option<u8>, What) {
         let (now_s, idle_s) = (self.now_s, self.idle_s);
         let node = self.route(self.connections[index].key);
         let connection = &mut self.connections[index];
@@ -215,17 +237,12 @@ impl World {
         self.connections[index].syns_inside -= 1;
         let moving = self.is_moving(self.connections[index].key);
         let lost = self.rng.chance(10);
+        self.note_if_dead(index, node, server);
         let Some(server) = server else { return };
         let silent =
             self.servers.get(&server).is_none_or(|server| server.down) && self.rng.chance(50);
         let now_s = self.now_s;
-        let number = self.nodes[node].number_of(server);
-        let dead = self.servers.get(&server).is_none_or(|server| server.dead)
-            || number.is_none_or(|number| self.nodes[node].flags[usize::from(number)].has(DEAD));
         let connection = &mut self.connections[index];
-        if dead {
-            connection.given_up.insert(server);
-        }
         connection.begun_moving |= moving && connection.owner.is_none();
         connection.syns[copy] = Some((node, server, what));
         if connection.state == State::Opening {
@@ -233,6 +250,17 @@ impl World {
             if !lost && !silent {
                 connection.answers.push((server, now_s));
             }
+        }
+    }
+
+    /// A packet of a connection went to a server; that may be dead, or a node may think so.
+    pub(crate) fn note_if_dead(&mut self, index: usize, node: usize, server: Option<u8>) {
+        let Some(server) = server else { return };
+        let number = self.nodes[node].number_of(server);
+        let dead = self.servers.get(&server).is_none_or(|server| server.dead)
+            || number.is_none_or(|number| self.nodes[node].flags[usize::from(number)].has(DEAD));
+        if dead {
+            self.connections[index].given_up.insert(server);
         }
     }
 
@@ -317,7 +345,7 @@ impl World {
     }
 
     /// A packet that is nobody's business where it arrives.
-    fn stray(&mut self, key: u32, kind: Kind) {
+    pub(crate) fn stray(&mut self, key: u32, kind: Kind) {
         let node = self.route(key);
         self.packet(node, key, kind);
     }
@@ -341,6 +369,10 @@ impl World {
         for _ in 0..=self.rng.below(6) {
             let key = FLOOD + self.rng.below(1 << 16) as u32;
             let isn = self.rng.next() as u32;
+            if self.mix.service_of(key) == Service::Datagrams {
+                self.stray(key, Kind::TrackedDatagram);
+                continue;
+            }
             self.stray(key, Kind::Syn { isn });
             if self.rng.chance(40) {
                 let sequence = isn.wrapping_add(1);
@@ -356,7 +388,10 @@ impl World {
             let quiet_s = self.now_s - connection.last_s;
             let talks = matches!(connection.state, State::Open | State::HalfClosed);
             if talks && connection.heard && quiet_s + 71 > self.idle_s && self.rng.chance(95) {
-                self.talk(index);
+                match self.mix.service_of(connection.key) {
+                    Service::Ring | Service::Policy => self.talk(index),
+                    Service::Datagrams => self.datagram(index),
+                }
             }
         }
     }
@@ -369,7 +404,7 @@ impl World {
     }
 
     /// A segment has arrived: does the server know its connection?
-    fn judge(&mut self, index: usize, node: usize, server: Option<u8>, what: What) {
+    pub(crate) fn judge(&mut self, index: usize, node: usize, server: Option<u8>, what: What) {
         let connection = &mut self.connections[index];
         if connection.state == State::Closed {
             return;

@@ -22,8 +22,11 @@ impl World {
                 self.note(|| format!("node {index} leaves"));
                 self.restart_clocks();
             }
-            _ if !node.alive => {
+            _ if !self.nodes[index].alive => {
+                let tracked = self.tracking();
+                let node = &mut self.nodes[index];
                 node.moving = true;
+                node.tracked = tracked;
                 let slots = (0..SLOTS as u32).map(Op::Copy);
                 node.agent.queue = slots.chain([Op::Announce]).collect();
                 self.begin_life(index);
@@ -36,7 +39,7 @@ impl World {
     /// Copies a slot from a peer, with one's own numbers.
     pub(crate) fn copy_slot(&mut self, index: usize, slot: usize) {
         let word = self.peer_word(slot);
-        let word = if word.stable() == word.target() && !self.always {
+        let word = if word.stable() == word.target() {
             SlotWord::rest(self.own_number(index, word.stable()))
         } else {
             let stable = self.own_number(index, word.stable());

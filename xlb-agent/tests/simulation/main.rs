@@ -12,11 +12,13 @@
 
 mod agent;
 mod connections;
+mod datagrams;
 mod fleet;
 mod node;
 mod off;
 mod plan;
 mod rng;
+mod services;
 mod work;
 mod world;
 

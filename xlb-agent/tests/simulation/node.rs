@@ -8,7 +8,7 @@ use xlb_common::{
     rule::{BackendFlags, Insert, SlotWord, Tables},
 };
 
-use crate::{agent::Agent, off::Off, world::World};
+use crate::{agent::Agent, off::Off, services::SERVICES, world::World};
 
 /// Slots of the pool; prime.
 pub(crate) const SLOTS: usize = 7;
@@ -62,6 +62,8 @@ pub(crate) struct Node {
     /// Which of its lives this is.
     pub(crate) life: u32,
     pub(crate) moving: bool,
+    /// Services that keep a record of every flow.
+    pub(crate) tracked: [bool; SERVICES],
     pub(crate) words: Vec<SlotWord>,
     pub(crate) ring: Vec<u16>,
     pub(crate) last_miss_s: Vec<u32>,
@@ -86,6 +88,7 @@ impl Node {
             alive: false,
             life: 0,
             moving: false,
+            tracked: [false; SERVICES],
             words: vec![SlotWord::default(); SLOTS],
             ring: vec![0; SLOTS],
             last_miss_s: vec![0; SLOTS],

@@ -68,6 +68,12 @@ pub(crate) enum Off {
     JoinCopies,
     /// Nodes settle by their own last miss.
     FleetAgrees,
+    /// Slots without a mark are at rest for a service that keeps a record of every flow, too.
+    TrackedIsMarked,
+    /// Slots are not marked when a policy no longer decides by connection.
+    MarksOfPolicy,
+    /// Slots are marked after that.
+    MarksBeforePolicy,
 }
 
 /// Whether the simulation finds a broken connection without a part of the rules.
@@ -164,6 +170,9 @@ impl Off {
         ),
         (Self::JoinCopies, Expected::Soon),
         (Self::FleetAgrees, Expected::Soon),
+        (Self::TrackedIsMarked, Expected::Soon),
+        (Self::MarksOfPolicy, Expected::Soon),
+        (Self::MarksBeforePolicy, Expected::Late),
     ];
 
     /// The rule of a packet without this part.

@@ -15,13 +15,14 @@ use crate::{
     agent::Op,
     node::{NUMBERS, SLOTS, flags_of},
     off::Off,
+    services::Service,
     world::World,
 };
 
 impl World {
     /// Plans what brings a node from where it is to the configuration.
     pub(crate) fn plan(&mut self, index: usize) {
-        let (off, always) = (self.off, self.always);
+        let (off, by_connection) = (self.off, self.by_connection);
         let mut ops = VecDeque::new();
         let mut members = Vec::new();
         let mut dead = BTreeSet::new();
@@ -80,13 +81,14 @@ impl World {
         } else {
             writes.extend(slots::bury(&words, |number| dead.contains(&number)));
         }
-        if always {
-            // Every slot is marked from the start.
-            for write in &mut writes {
-                if let Write::Settle { word, .. } = write {
-                    *word = word.with_mark(true);
-                }
-            }
+        slots::apply(&mut words, &writes);
+        let policy = Service::Policy;
+        let tracked = node.tracked[policy as usize];
+        if tracked && !by_connection && off != Off::MarksOfPolicy {
+            writes.extend(slots::mark_all(&words));
+        }
+        if tracked != by_connection && off == Off::MarksBeforePolicy {
+            ops.push_back(Op::Tracked(policy, by_connection));
         }
         let moves = writes.iter().any(|write| write.word().1.is_marked());
         if moves && off != Off::MovingFirst {
@@ -95,6 +97,9 @@ impl World {
         push(&mut ops, &writes, off);
         if moves && off == Off::MovingFirst {
             ops.push_back(Op::Moving(true));
+        }
+        if tracked != by_connection && off != Off::MarksBeforePolicy {
+            ops.push_back(Op::Tracked(policy, by_connection));
         }
         if off == Off::Quarantine {
             let servers = &self.servers;

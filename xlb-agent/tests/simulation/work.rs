@@ -71,22 +71,20 @@ impl World {
         if self.rng.chance(40) {
             return Job::Bury(Vec::new(), true, None);
         }
-        let (idle_s, now_s, off, always) = (self.idle_s, self.now_s, self.off, self.always);
+        let (idle_s, now_s, off) = (self.idle_s, self.now_s, self.off);
         let misses = self.misses(index);
         let marked = self.nodes[index].words.iter().any(|word| word.is_marked());
         let node = &mut self.nodes[index];
         let mut scan = Scan::default();
-        if !marked && node.moving && !always {
+        if !marked && node.moving {
             node.agent.queue.push_back(Op::Moving(false));
             return Job::None;
         }
-        if !always {
-            let writes = node
-                .agent
-                .settler
-                .begin(&node.words, &misses, idle_s, now_s);
-            push(&mut node.agent.queue, &writes, off);
-        }
+        let writes = node
+            .agent
+            .settler
+            .begin(&node.words, &misses, idle_s, now_s);
+        push(&mut node.agent.queue, &writes, off);
         // What is named now may still be in a packet's hands until the grace period is over.
         scan.named = slots::in_use(&node.words);
         scan.named.extend(&node.ring);
@@ -124,13 +122,15 @@ impl World {
 
     /// Reads the next record, in the order of keys; ends the round after the last one.
     fn scan(&mut self, index: usize, mut scan: Scan) -> Job {
-        let off = self.off;
+        let (off, mix) = (self.off, self.mix);
         let node = &mut self.nodes[index];
         let pending = scan.second_table == (off == Off::ScanOrder);
         let table = if pending { &node.pending } else { &node.flows };
         if let Some((key, value)) = next(table, scan.cursor) {
             let slot = slot_of(key);
-            if value.backend() != node.words[slot as usize].stable() && off != Off::Scan {
+            // Of a service that keeps a record of every flow, no packet asks for the mark.
+            let needs_mark = !node.tracked[mix.service_of(key) as usize] && off != Off::Scan;
+            if value.backend() != node.words[slot as usize].stable() && needs_mark {
                 scan.elsewhere.insert(slot);
             }
             scan.named.insert(value.backend());

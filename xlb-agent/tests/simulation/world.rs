@@ -9,6 +9,7 @@ use crate::{
     node::{NUMBERS, Node, View, slot_of},
     off::Off,
     rng::Rng,
+    services::{Mix, Service},
 };
 
 /// Packets that may be inside the program at once, each in the middle of another.
@@ -59,14 +60,16 @@ pub(crate) struct Tally {
     pub(crate) promoted: u64,
     pub(crate) confirmed: u64,
     pub(crate) full: u64,
-    pub(crate) excused: [u64; 4],
+    pub(crate) excused: [u64; 5],
 }
 
 /// Everything.
 pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) off: Off,
-    pub(crate) always: bool,
+    pub(crate) mix: Mix,
+    /// Whether the configuration has the policy of [`Service::Policy`] decide by connection.
+    pub(crate) by_connection: bool,
     pub(crate) key: [u8; 16],
     pub(crate) idle_s: u32,
     pub(crate) now_s: u32,
@@ -104,10 +107,12 @@ impl World {
             _ => (64, 64),
         };
         let nodes = if rng.chance(60) { 1 } else { 2 + rng.below(2) };
-        let always = rng.chance(12);
+        let mix = Mix::draw(&mut rng);
+        let by_connection = rng.chance(70);
         let mut world = Self {
             off,
-            always,
+            mix,
+            by_connection,
             key: rng
                 .next()
                 .to_le_bytes()
@@ -158,19 +163,13 @@ impl World {
     fn start_node(&mut self, index: usize) {
         self.begin_life(index);
         self.nodes[index].announced = true;
+        self.nodes[index].tracked = self.tracking();
         self.nodes[index].agent.dirty = true;
         // The first plan takes all slots at once, since no flow ever belonged anywhere.
         for _ in 0..64 {
             self.agent_step(index);
             if self.nodes[index].agent.queue.is_empty() && !self.nodes[index].agent.dirty {
                 break;
-            }
-        }
-        if self.always {
-            let node = &mut self.nodes[index];
-            node.moving = true;
-            for word in &mut node.words {
-                *word = word.with_mark(true);
             }
         }
     }
@@ -276,6 +275,15 @@ impl World {
     fn change(&mut self) {
         self.tally.changes += 1;
         self.changed_s = self.now_s;
+        if self.mix != Mix::Ring && self.rng.chance(15) {
+            self.by_connection = !self.by_connection;
+            let by_connection = self.by_connection;
+            self.note(|| format!("policy by connection: {by_connection}"));
+            for node in &mut self.nodes {
+                node.agent.dirty = true;
+            }
+            return;
+        }
         let id = 1 + self.rng.below(6) as u8;
         let others = self
             .servers
@@ -362,14 +370,22 @@ impl World {
             backend,
             what: What::Rest,
         };
+        let service = self.mix.service_of(key);
+        // Both stand in one word.
         let moving = self.nodes[node].moving;
+        let tracked = self.nodes[node].tracked[service as usize];
         self.pause(key);
-        if !moving {
+        if !moving && !tracked {
             return rest(self.nodes[node].ring[slot]);
         }
         let word = self.nodes[node].words[slot];
         self.pause(key);
-        let (off, always) = (self.off, self.always);
+        let word = match tracked && self.off != Off::TrackedIsMarked {
+            true => word.with_mark(true),
+            false => word,
+        };
+        let off = self.off;
+        let always = tracked && service == Service::Policy;
         let mut view = View {
             world: self,
             node,

@@ -53,7 +53,9 @@ pub fn select_without<T: Tables, const OFF: u32>(
     };
     match packet {
         Kind::Syn { isn } => syn::<T, OFF>(tables, slot, isn, pending, flow, always_tracked),
-        Kind::Segment { sequence } => segment::<T, OFF>(tables, slot, sequence, pending, flow),
+        Kind::Segment { sequence } => {
+            segment::<T, OFF>(tables, slot, sequence, pending, flow, always_tracked)
+        }
         Kind::Untracked | Kind::Datagram | Kind::TrackedDatagram => {
             let backend = match (pending, flow) {
                 (Some(pending), _) => pending.backend,
@@ -250,6 +252,7 @@ fn segment<T: Tables, const OFF: u32>(
     sequence: u32,
     pending: Option<Pending>,
     flow: Option<Flow>,
+    always_tracked: bool,
 ) -> Verdict {
     if let Some(pending) = pending
         && (pending.confirmed
@@ -260,7 +263,7 @@ fn segment<T: Tables, const OFF: u32>(
             return Verdict::to(slot.target(), What::Moved);
         }
         let now_s = tables.now_s();
-        recorded_at_stable::<T, OFF>(tables, slot, pending.backend, now_s);
+        recorded_at_stable::<T, OFF>(tables, slot, pending.backend, now_s, always_tracked);
         let what = if promote::<T, OFF>(tables, pending, flow, now_s) {
             What::Promoted
         } else {
@@ -274,7 +277,7 @@ fn segment<T: Tables, const OFF: u32>(
             tables.touch_flow(now_s);
         }
         if ok::<T, OFF>(tables, flow.backend) {
-            recorded_at_stable::<T, OFF>(tables, slot, flow.backend, now_s);
+            recorded_at_stable::<T, OFF>(tables, slot, flow.backend, now_s, always_tracked);
             return Verdict::to(flow.backend, What::Recorded);
         }
         return Verdict::to(slot.target(), What::Moved);
@@ -291,15 +294,21 @@ fn segment<T: Tables, const OFF: u32>(
 }
 
 /// A flow that needs `stable` although it has a record here: another node of the fleet, to which a
-/// router may send it, has none. Without this the fleet would settle while the flow talks.
+/// router may send it, has none. Without this the fleet would settle while the flow talks. Flows of
+/// a policy that decides by connection are lost on another node wherever they are, and keep no slot
+/// from settling.
 #[inline(always)]
 fn recorded_at_stable<T: Tables, const OFF: u32>(
     tables: &mut T,
     slot: SlotWord,
     backend: u16,
     now_s: u32,
+    always_tracked: bool,
 ) {
-    if on::<OFF>(without::MISS_OF_RECORDED) && backend == slot.stable() && backend != slot.target()
+    if on::<OFF>(without::MISS_OF_RECORDED)
+        && !always_tracked
+        && backend == slot.stable()
+        && backend != slot.target()
     {
         tables.touch_last_miss(now_s);
     }

@@ -415,10 +415,7 @@ fn datagrams_move_at_once_or_are_recorded() {
     );
     let mut dead = Sheet::with_flow(STABLE, 0);
     dead.flags[1] |= DEAD;
-    assert_eq!(
-        tracked(dead),
-        expect(OTHER, What::FlowRecorded, "f? f=3")
-    );
+    assert_eq!(tracked(dead), expect(OTHER, What::FlowRecorded, "f? f=3"));
 }
 
 #[test]

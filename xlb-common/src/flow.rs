@@ -65,6 +65,17 @@ impl FlowKey {
         hash::slot(self.hash(key), slots)
     }
 
+    /// The hash that picks the slot where a service has all connections of a client go to one
+    /// backend.
+    #[must_use]
+    pub const fn client_hash(&self, key: [u64; 2]) -> u32 {
+        if self.family == 4 {
+            client_hash4(key, low_address(self.source))
+        } else {
+            client_hash6(key, self.source)
+        }
+    }
+
     /// The tag by which a record says whose it is; see [`crate::record`].
     #[inline(always)]
     #[must_use]
@@ -117,6 +128,20 @@ pub const fn hash6(
         .word(source[1])
         .word(destination ^ ports ^ (protocol as u64) << 32)
         .finish()
+}
+
+/// Hash of an IPv4 client: its address as it stands in memory.
+#[inline(always)]
+#[must_use]
+pub const fn client_hash4(key: [u64; 2], source: u32) -> u32 {
+    FlowHash::new(key).word(source as u64).finish()
+}
+
+/// Hash of an IPv6 client: its address as it stands in memory.
+#[inline(always)]
+#[must_use]
+pub const fn client_hash6(key: [u64; 2], source: [u64; 2]) -> u32 {
+    FlowHash::new(key).word(source[0]).word(source[1]).finish()
 }
 
 /// An IPv4 address out of the words of a key.
@@ -188,6 +213,37 @@ mod tests {
                 assert_ne!(base.tag(), other.tag(), "{base:?} and {other:?}");
             }
         }
+    }
+
+    #[test]
+    fn of_a_client_only_its_address_counts() {
+        for (one, same, other) in [
+            (
+                flow("203.0.113.9:51812", "192.0.2.10:443", 6),
+                flow("203.0.113.9:2", "192.0.2.11:80", 17),
+                flow("203.0.113.8:51812", "192.0.2.10:443", 6),
+            ),
+            (
+                flow("[2001:db8:c::9]:51812", "[2001:db8::10]:443", 6),
+                flow("[2001:db8:c::9]:2", "[2001:db8::11]:80", 17),
+                flow("[2001:db8:c::8]:51812", "[2001:db8::10]:443", 6),
+            ),
+        ] {
+            assert_eq!(one.client_hash(KEY), same.client_hash(KEY));
+            assert_ne!(one.client_hash(KEY), other.client_hash(KEY));
+        }
+    }
+
+    /// Another hash moves the connections of every client.
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn the_hash_of_a_client_never_changes() {
+        let v4 = flow("203.0.113.9:51812", "192.0.2.10:443", 6);
+        let v6 = flow("[2001:db8:c::9]:51812", "[2001:db8::10]:443", 17);
+        assert_eq!(
+            (v4.client_hash(KEY), v6.client_hash(KEY)),
+            (2_093_801_176, 1_255_342_864)
+        );
     }
 
     #[test]

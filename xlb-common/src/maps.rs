@@ -36,6 +36,12 @@ pub mod name {
     pub const PENDING: &str = "PENDING";
     /// Flows of marked slots.
     pub const FLOWS: &str = "FLOWS";
+    /// The arena of sequences: whose turn it is under `round-robin`.
+    pub const SEQUENCES: &str = "SEQUENCES";
+    /// How many turns there were under `round-robin`, by service.
+    pub const CURSORS: &str = "CURSORS";
+    /// Open connections under `least-connections`, by backend.
+    pub const CONNECTIONS: &str = "CONNECTIONS";
     /// Interfaces that packets leave by.
     pub const EGRESS: &str = "EGRESS";
     /// The same, for the kernel's redirect.
@@ -85,6 +91,12 @@ pub mod feature {
     pub const IPIP: u32 = 1 << 4;
     /// Packets may leave by another interface than they came in on.
     pub const REDIRECT: u32 = 1 << 5;
+    /// Services that keep a record of every flow.
+    pub const TRACKED: u32 = 1 << 6;
+    /// Services whose policy decides by connection; with it goes `TRACKED`.
+    pub const BY_CONNECTION: u32 = 1 << 7;
+    /// Services with an affinity to the client's address.
+    pub const CLIENT_IP: u32 = 1 << 8;
 
     /// Every feature with its name.
     pub const ALL: &[(u32, &str)] = &[
@@ -94,6 +106,9 @@ pub mod feature {
         (L2_DSR, "l2-dsr"),
         (IPIP, "ipip"),
         (REDIRECT, "redirect"),
+        (TRACKED, "tracked"),
+        (BY_CONNECTION, "by-connection"),
+        (CLIENT_IP, "client-ip"),
     ];
 }
 
@@ -128,7 +143,7 @@ pub mod forward {
 pub const OUTER_TTL: u8 = 64;
 
 /// A service: value of `SERVICES`, by number from 1. Written whole before a VIP names it; after
-/// that only `state` and `counter_base` change, a store each.
+/// that only `state`, `counter_base` and `sequence_length` change, a store each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Service {
@@ -156,8 +171,13 @@ pub struct Service {
     pub pool: u32,
     /// Counters that lie from `counter_base` on. Not read by the program.
     pub counter_capacity: u32,
+    /// Its own number, by which its entry of `CURSORS` is found.
+    pub number: u32,
+    /// Entries of the pool's sequence, which begins in `SEQUENCES` where the ring does in `RING`;
+    /// 0: it has none.
+    pub sequence_length: u32,
     /// Zero.
-    pub reserved_end: [u32; 4],
+    pub reserved_end: [u32; 2],
 }
 
 const _: () = assert!(size_of::<Service>() == 64);
@@ -168,8 +188,20 @@ pub mod service_state {
     pub const MOVING: u32 = 1 << 0;
     /// No backend is well and the service refuses packets.
     pub const REFUSE: u32 = 1 << 1;
-    /// Every flow is tracked, moving or not.
+    /// Every flow is recorded, moving or not: to this service, every slot counts as marked.
     pub const TRACKED: u32 = 1 << 2;
+    /// Backends take turns; with it goes `TRACKED`.
+    pub const ROUND_ROBIN: u32 = 1 << 3;
+    /// The less loaded of two backends is picked, and connections are counted; with it goes
+    /// `TRACKED`.
+    pub const LEAST_CONNECTIONS: u32 = 1 << 4;
+    /// Connections of a client go to one backend: the hash takes its address only.
+    pub const CLIENT_IP: u32 = 1 << 5;
+
+    /// Any of these, and the ring alone does not say where a packet goes.
+    pub const NOT_AT_REST: u32 = MOVING | REFUSE | TRACKED;
+    /// The policy decides by connection.
+    pub const BY_CONNECTION: u32 = ROUND_ROBIN | LEAST_CONNECTIONS;
 }
 
 /// A backend: value of `BACKENDS`, by number from 1. The first 64 bytes are the program's, the rest

@@ -11,11 +11,17 @@ const NEIGHBOURS: u32 = 4;
 pub struct Load {
     /// Connections that are open.
     pub connections: u32,
-    /// Its share of connections, relative to the others.
+    /// Its share of connections, relative to the others; 0: it gets no new ones.
     pub weight: u16,
 }
 
 impl Load {
+    /// Of a backend that gets no new connections.
+    pub const NONE: Self = Self {
+        connections: 0,
+        weight: 0,
+    };
+
     /// Whether it would have less to do than another, for its weight, with one connection more each.
     #[inline(always)]
     #[must_use]
@@ -28,9 +34,9 @@ impl Load {
 /// The pool that [`least_connections`] picks from.
 pub trait Candidates {
     /// Where new flows of a slot go.
-    fn target(&mut self, slot: u32) -> u16;
-    /// What a backend has to do; `None` if it gets no new connections.
-    fn load(&mut self, backend: u16) -> Option<Load>;
+    fn target(&self, slot: u32) -> u16;
+    /// What a backend has to do.
+    fn load(&self, backend: u16) -> Load;
 }
 
 /// Of two backends the one with fewer open connections for its weight; 0 if neither gets new ones.
@@ -40,7 +46,7 @@ pub trait Candidates {
 /// send every connection of a moment to the same backend (Mitzenmacher, The Power of Two Choices in
 /// Randomized Load Balancing, 2001).
 #[inline(always)]
-pub fn least_connections<C: Candidates>(candidates: &mut C, flow_hash: u32, slots: u32) -> u16 {
+pub fn least_connections<C: Candidates>(candidates: &C, flow_hash: u32, slots: u32) -> u16 {
     let first = candidates.target(hash::slot(flow_hash, slots));
     let mut slot = hash::slot(hash::another(flow_hash), slots);
     let mut second = candidates.target(slot);
@@ -55,11 +61,13 @@ pub fn least_connections<C: Candidates>(candidates: &mut C, flow_hash: u32, slot
         }
         second = candidates.target(slot);
     }
-    match (candidates.load(first), candidates.load(second)) {
-        (Some(one), Some(other)) if other.is_less_than(one) => second,
-        (Some(_), Some(_) | None) => first,
-        (None, Some(_)) => second,
-        (None, None) => 0,
+    let (one, other) = (candidates.load(first), candidates.load(second));
+    if one.weight == 0 && other.weight == 0 {
+        0
+    } else if one.weight == 0 || other.weight != 0 && other.is_less_than(one) {
+        second
+    } else {
+        first
     }
 }
 
@@ -72,15 +80,13 @@ mod tests {
 
     /// Backends 1, 2, .. with their loads, and the backends that own slots by chance, each as often
     /// as its weight says.
-    struct Pool(Vec<Option<Load>>, Vec<u16>);
+    struct Pool(Vec<Load>, Vec<u16>);
 
     impl Pool {
         fn new(loads: &[(u32, u16)]) -> Self {
-            let load = |&(connections, weight)| {
-                Some(Load {
-                    connections,
-                    weight,
-                })
+            let load = |&(connections, weight)| Load {
+                connections,
+                weight,
             };
             let owners = (1..)
                 .zip(loads)
@@ -88,20 +94,20 @@ mod tests {
             Self(loads.iter().map(load).collect(), owners.collect())
         }
 
-        fn pick(&mut self, flow: u32) -> u16 {
+        fn pick(&self, flow: u32) -> u16 {
             let hash = FlowHash::new([1, 2]).word(flow.into()).finish();
             least_connections(self, hash, SLOTS)
         }
     }
 
     impl Candidates for Pool {
-        fn target(&mut self, slot: u32) -> u16 {
+        fn target(&self, slot: u32) -> u16 {
             assert!(slot < SLOTS);
             let chance = FlowHash::new([3, 4]).word(slot.into()).finish();
             self.1[chance as usize % self.1.len()]
         }
 
-        fn load(&mut self, backend: u16) -> Option<Load> {
+        fn load(&self, backend: u16) -> Load {
             self.0[usize::from(backend) - 1]
         }
     }
@@ -120,11 +126,11 @@ mod tests {
     #[test]
     fn a_backend_that_gets_none_is_passed_over() {
         let mut pool = Pool::new(&[(0, 1), (50, 1)]);
-        pool.0[0] = None;
+        pool.0[0] = Load::NONE;
         for flow in 0..100 {
             assert!([0, 2].contains(&pool.pick(flow)));
         }
-        pool.0[1] = None;
+        pool.0[1] = Load::NONE;
         assert_eq!(pool.pick(1), 0);
     }
 
@@ -133,11 +139,9 @@ mod tests {
         let mut pool = Pool::new(&[(0, 1), (0, 1), (40, 1), (0, 3)]);
         for flow in 0..600 {
             let backend = pool.pick(flow);
-            if let Some(load) = &mut pool.0[usize::from(backend) - 1] {
-                load.connections += 1;
-            }
+            pool.0[usize::from(backend) - 1].connections += 1;
         }
-        for load in pool.0.iter().flatten() {
+        for load in &pool.0 {
             // 640 connections over a weight of six.
             let share = load.connections / u32::from(load.weight);
             assert!((95..120).contains(&share), "{:?}", pool.0);

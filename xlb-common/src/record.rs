@@ -24,6 +24,9 @@ const _: () = assert!(align_of::<FlowValue>() == 8);
 pub const CONFIRMED: u16 = 1;
 /// The agent is about to delete the record.
 pub const TOMBSTONE: u16 = 1 << 1;
+/// The record stands for one of the open connections of its backend, as `CONNECTIONS` counts them.
+/// Whoever takes the bit away, or the record with it, takes one from the count.
+pub const COUNTED: u16 = 1 << 2;
 
 /// What `PENDING` says of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +94,25 @@ impl FlowValue {
     #[must_use]
     pub const fn tag(self) -> u32 {
         (self.word >> 32) as u32
+    }
+
+    /// Whether it stands for an open connection of its backend.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_counted(self) -> bool {
+        self.flags() & COUNTED != 0
+    }
+
+    /// The word with `COUNTED` set or cleared, for a compare-and-exchange.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word_with_counted(self, set: bool) -> u64 {
+        let bit = (COUNTED as u64) << 16;
+        if set {
+            self.word | bit
+        } else {
+            self.word & !bit
+        }
     }
 
     /// The word with `TOMBSTONE` set or cleared, for the agent's compare-and-exchange.
@@ -192,6 +214,22 @@ mod tests {
             }
         );
         assert_eq!(cleared.word_with_tombstone(true), value.word);
+    }
+
+    #[test]
+    fn a_record_is_counted_or_not() {
+        let value = FlowValue::new(3, CONFIRMED, 17, 7, 9);
+        let counted = FlowValue {
+            word: value.word_with_counted(true),
+            ..value
+        };
+        assert!(counted.is_counted() && !value.is_counted());
+        assert_eq!(
+            counted.word,
+            FlowValue::pack(3, CONFIRMED | COUNTED, 17),
+            "nothing else changes"
+        );
+        assert_eq!(counted.word_with_counted(false), value.word);
     }
 
     #[test]

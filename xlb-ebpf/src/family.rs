@@ -40,6 +40,8 @@ pub trait Family: Sized {
     fn find_reply(address: Self::Address, port_be: u16, protocol: u8) -> Option<EndpointTarget>;
     /// The hash that picks the flow's slot.
     fn hash(key: [u64; 2], packet: &Packet<Self>, ports: Ports, protocol: u8) -> u32;
+    /// The hash that picks the slot of all flows of a client.
+    fn client_hash(key: [u64; 2], packet: &Packet<Self>) -> u32;
     /// The flow's key in `PENDING` and `FLOWS`.
     fn flow_key(packet: &Packet<Self>, ports: Ports, protocol: u8) -> FlowKey;
     /// An address out of a map's value.

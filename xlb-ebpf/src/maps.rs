@@ -40,6 +40,12 @@ pub static PENDING: HashMap<FlowKey, FlowValue> = HashMap::with_max_entries(DEFA
 #[map]
 pub static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
+pub static SEQUENCES: Array<[u16; BLOCK_ENTRIES]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static CURSORS: Array<u64> = Array::with_max_entries(DEFAULT_ENTRIES, BPF_F_MMAPABLE);
+#[map]
+pub static CONNECTIONS: Array<u64> = Array::with_max_entries(DEFAULT_ENTRIES, BPF_F_MMAPABLE);
+#[map]
 pub static EGRESS: Array<Egress> = Array::with_max_entries(MAX_EGRESS, BPF_F_MMAPABLE);
 #[map]
 pub static EGRESS_DEVICES: DevMap = DevMap::with_max_entries(MAX_EGRESS, 0);

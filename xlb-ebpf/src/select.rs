@@ -1,14 +1,18 @@
 //! Selects the backend of a packet.
 
+mod count;
+mod policy;
 mod tables;
 
+use policy::Decision;
 use tables::MovingSlot;
 use xlb_common::{
     hash,
-    maps::{Backend, Service, service_state},
+    maps::{Backend, Service, feature, service_state},
     reason::Reason,
     rule::{self, Kind, What},
     slot::SlotWord,
+    wire::TcpHeader,
 };
 
 use crate::{
@@ -35,16 +39,25 @@ pub fn select<F: Family>(
     ports: Ports,
     protocol: u8,
 ) -> Result<Selected, Reason> {
-    let hash = F::hash(globals::hash_key(), packet, ports, protocol);
-    let index = service.ring_offset + hash::slot(hash, service.ring_slots);
     // SAFETY: the agent changes this word while we read it, hence volatile.
     let state = unsafe { (&raw const service.state).read_volatile() };
-    let number = if state == 0 {
+    let hash = if globals::has(feature::CLIENT_IP) && state & service_state::CLIENT_IP != 0 {
+        F::client_hash(globals::hash_key(), packet)
+    } else {
+        F::hash(globals::hash_key(), packet, ports, protocol)
+    };
+    let index = service.ring_offset + hash::slot(hash, service.ring_slots);
+    let number = if state & service_state::NOT_AT_REST == 0 {
         at_rest(index)?
     } else if state & service_state::REFUSE != 0 {
         return Err(Reason::AllDown);
     } else {
-        moving(packet, ports, protocol, index)?
+        let decision = Decision {
+            service,
+            state,
+            hash,
+        };
+        moving(packet, ports, protocol, index, decision)?
     };
     if number == 0 {
         return Err(Reason::NoBackend);
@@ -68,36 +81,45 @@ fn moving<F: Family>(
     ports: Ports,
     protocol: u8,
     index: u32,
+    decision: Decision,
 ) -> Result<u16, Reason> {
     let word = maps::arena(&SLOTS, index).ok_or(Reason::Inconsistent)?;
     // SAFETY: the entry lies in the map; the agent may write it meanwhile, hence volatile.
     let word = SlotWord(unsafe { word.read_volatile() });
+    let word = word.with_mark(word.is_marked() || decision.tracks());
     if !word.is_marked() {
         return Ok(word.stable());
     }
+    let mut closes = false;
     let kind = match packet.transport {
         Transport::Tcp {
             flags, sequence, ..
         } => {
-            if xlb_common::wire::TcpHeader::opens(flags) {
+            closes = TcpHeader::closes(flags);
+            if TcpHeader::opens(flags) {
                 Kind::Syn { isn: sequence }
             } else {
                 Kind::Segment { sequence }
             }
         }
+        Transport::Udp { .. } if decision.tracks() => Kind::TrackedDatagram,
         Transport::Udp { .. }
         | Transport::Icmp
         | Transport::Fragment
         | Transport::Truncated
         | Transport::Other => return Ok(word.target()),
     };
-    let mut tables = MovingSlot::new(F::flow_key(packet, ports, protocol), index);
-    let verdict = rule::select(&mut tables, word, kind, false);
+    let key = F::flow_key(packet, ports, protocol);
+    let mut tables = MovingSlot::new(key, index, decision);
+    let verdict = rule::select(&mut tables, word, kind, decision.is_by_connection());
     if verdict.is_drop() {
         return Err(Reason::FlowTableFull);
     }
-    if verdict.what == What::FullToStable {
+    if matches!(verdict.what, What::FullToStable | What::FlowFull) {
         maps::count(Reason::FlowTableFullToStable);
+    }
+    if decision.counts() && (closes || verdict.what == What::Moved) {
+        tables.release();
     }
     Ok(verdict.backend)
 }

@@ -14,7 +14,10 @@ pub(crate) const ALL_FEATURES: u32 = feature::IPV4
     | feature::DNAT
     | feature::L2_DSR
     | feature::IPIP
-    | feature::REDIRECT;
+    | feature::REDIRECT
+    | feature::TRACKED
+    | feature::BY_CONNECTION
+    | feature::CLIENT_IP;
 
 /// The loopback interface of the namespace, which test runs seem to come in on.
 pub(crate) const LOOPBACK: u32 = 1;
@@ -117,6 +120,7 @@ impl Kind {
             ring_offset: self.slot(),
             ring_slots: 1,
             counter_base: u32::from(self.number()) * 2,
+            number: self.number().into(),
             ..Service::default()
         }
     }

@@ -11,12 +11,21 @@ use crate::program;
 /// of the kernel.
 const VERIFIER_LIMIT: u32 = 1_000_000;
 
-/// Every combination of features, since each has other branches removed.
+/// Sets of which at most two features are there, or at most two are missing: each has other branches
+/// removed, and what two of them do to one another shows. All of them would take minutes.
+fn sets() -> impl Iterator<Item = u32> {
+    let all = feature::ALL.iter().fold(0, |bits, (bit, _)| bits | bit);
+    (0..=all).filter(move |features| {
+        let missing = all & !features;
+        features.count_ones() <= 2 || missing.count_ones() <= 2
+    })
+}
+
 #[test]
-fn every_set_of_features_loads() {
+fn sets_of_features_load() {
     let all = feature::ALL.iter().fold(0, |bits, (bit, _)| bits | bit);
     let mut sizes = Vec::new();
-    for features in 0..=all {
+    for features in sets() {
         let ebpf = program::load(features);
         let info = program::info(&ebpf, PROGRAM);
         let verified = info
@@ -25,7 +34,7 @@ fn every_set_of_features_loads() {
         let translated = info.size_translated().expect("the size of the program");
         if features == all || features.is_power_of_two() {
             println!(
-                "features {features:#08b}: {verified} verified, {translated} bytes translated"
+                "features {features:#b}: {verified} verified, {translated} bytes translated"
             );
         }
         // A change that brings the verifier near its limit shows here before it shows to a user.
@@ -36,7 +45,7 @@ fn every_set_of_features_loads() {
         sizes.push(translated);
     }
     assert!(
-        sizes[0] * 4 < sizes[all as usize],
+        sizes[0] * 4 < sizes[sizes.len() - 1],
         "what is not configured should not stand in the program: {sizes:?}"
     );
 }

@@ -172,7 +172,7 @@ impl Off {
         (Self::FleetAgrees, Expected::Soon),
         (Self::TrackedIsMarked, Expected::Soon),
         (Self::MarksOfPolicy, Expected::Soon),
-        (Self::MarksBeforePolicy, Expected::Late),
+        (Self::MarksBeforePolicy, Expected::Soon),
     ];
 
     /// The rule of a packet without this part.

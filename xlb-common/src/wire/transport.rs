@@ -32,6 +32,8 @@ const _: () = assert!(size_of::<TcpHeader>() == 20);
 unsafe impl Header for TcpHeader {}
 
 impl TcpHeader {
+    /// FIN.
+    pub const FIN: u8 = 0x01;
     /// SYN.
     pub const SYN: u8 = 0x02;
     /// RST.
@@ -44,6 +46,13 @@ impl TcpHeader {
     #[must_use]
     pub const fn opens(flags: u8) -> bool {
         flags & (Self::SYN | Self::ACK | Self::RST) == Self::SYN
+    }
+
+    /// Whether the flags are those of a packet by which its sender ends a connection.
+    #[inline(always)]
+    #[must_use]
+    pub const fn closes(flags: u8) -> bool {
+        flags & (Self::FIN | Self::RST) != 0
     }
 }
 

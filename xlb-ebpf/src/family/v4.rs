@@ -94,6 +94,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn client_hash(key: [u64; 2], packet: &Packet<Self>) -> u32 {
+        flow::client_hash4(key, packet.source)
+    }
+
+    #[inline(always)]
     fn flow_key(packet: &Packet<Self>, ports: Ports, protocol: u8) -> FlowKey {
         FlowKey {
             source: [u64::from(packet.source), 0],

@@ -91,6 +91,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn client_hash(key: [u64; 2], packet: &Packet<Self>) -> u32 {
+        flow::client_hash6(key, packet.source)
+    }
+
+    #[inline(always)]
     fn flow_key(packet: &Packet<Self>, ports: Ports, protocol: u8) -> FlowKey {
         FlowKey {
             source: packet.source,

@@ -7,12 +7,13 @@ use aya_ebpf::{
     helpers::generated::bpf_ktime_get_coarse_ns,
 };
 use xlb_common::{
-    maps::FlowKey,
-    record::{CONFIRMED, Flow, FlowValue, Pending},
+    maps::{FlowKey, protocol},
+    record::{CONFIRMED, COUNTED, Flow, FlowValue, Pending},
     rule::{Insert, Tables},
     slot::BackendFlags,
 };
 
+use super::{count, policy::Decision};
 use crate::{
     atomic::exchange,
     maps::{self, BACKENDS, FLOWS, LAST_MISS, PENDING},
@@ -30,6 +31,9 @@ pub struct MovingSlot {
     tag: u32,
     index: u32,
     now_s: u32,
+    decision: Decision,
+    /// Flags of a record of `FLOWS` that is written.
+    flow_flags: u16,
     // Null where there is none.
     pending: *mut FlowValue,
     flow: *mut FlowValue,
@@ -38,14 +42,49 @@ pub struct MovingSlot {
 impl MovingSlot {
     /// For the flow of `key`, in the slot at `index` of the arena.
     #[inline(always)]
-    pub fn new(key: FlowKey, index: u32) -> Self {
+    pub fn new(key: FlowKey, index: u32, decision: Decision) -> Self {
         Self {
             tag: key.tag(),
             key,
             index,
             now_s: 0,
+            decision,
+            flow_flags: 0,
             pending: ptr::null_mut(),
             flow: ptr::null_mut(),
+        }
+    }
+
+    /// The flow is no open connection of its backend any more.
+    #[inline(always)]
+    pub fn release(&mut self) {
+        // The packet at hand may have written the record itself.
+        let record = match FLOWS.get_ptr_mut(self.key) {
+            Some(flow) => flow,
+            None => PENDING.get_ptr_mut(self.key).unwrap_or(ptr::null_mut()),
+        };
+        count::release(record, self.tag);
+    }
+
+    /// Flags of the record of a new connection.
+    #[inline(always)]
+    fn new_flags(&self) -> u16 {
+        if self.decision.counts() { COUNTED } else { 0 }
+    }
+
+    /// A connection has begun.
+    #[inline(always)]
+    fn begun(&self, backend: u16) {
+        if self.decision.counts() {
+            count::add(backend, 1);
+        }
+    }
+
+    /// A record is about to be replaced by one of another connection.
+    #[inline(always)]
+    fn replaced(&self, record: *mut FlowValue) {
+        if self.decision.counts() {
+            count::release(record, self.tag);
         }
     }
 }
@@ -110,6 +149,13 @@ fn touch(record: *mut FlowValue, isn: Option<u32>, now_s: u32) {
     }
 }
 
+/// Whether a record is of the connection with this initial sequence number.
+#[inline(always)]
+fn is_of(record: *mut FlowValue, isn: u32) -> bool {
+    // SAFETY: as in `touch`.
+    !record.is_null() && unsafe { (&raw const (*record).isn).read_volatile() } == isn
+}
+
 #[inline(always)]
 fn outcome(result: Result<(), i32>) -> Insert {
     match result {
@@ -132,7 +178,12 @@ impl Tables for MovingSlot {
     #[inline(always)]
     fn pending(&mut self) -> Option<Pending> {
         self.pending = PENDING.get_ptr_mut(self.key).unwrap_or(ptr::null_mut());
-        defined(read(self.pending, self.tag).map(FlowValue::pending))
+        let value = read(self.pending, self.tag);
+        if let Some(value) = value {
+            // What is moved to `FLOWS` takes its count along.
+            self.flow_flags = value.flags() & COUNTED;
+        }
+        defined(value.map(FlowValue::pending))
     }
 
     #[inline(always)]
@@ -155,19 +206,26 @@ impl Tables for MovingSlot {
 
     #[inline(always)]
     fn choose(&mut self) -> u16 {
-        0
+        self.decision.choose()
     }
 
     #[inline(always)]
     fn insert_pending(&mut self, backend: u16, isn: u32, now_s: u32) -> Insert {
-        let value = FlowValue::new(backend, 0, self.tag, isn, now_s);
-        outcome(PENDING.insert(self.key, value, u64::from(BPF_NOEXIST)))
+        let value = FlowValue::new(backend, self.new_flags(), self.tag, isn, now_s);
+        let inserted = outcome(PENDING.insert(self.key, value, u64::from(BPF_NOEXIST)));
+        if inserted == Insert::Inserted {
+            self.begun(backend);
+        }
+        inserted
     }
 
     #[inline(always)]
     fn overwrite_pending(&mut self, backend: u16, isn: u32, now_s: u32) {
-        let value = FlowValue::new(backend, 0, self.tag, isn, now_s);
-        let _ = PENDING.insert(self.key, value, u64::from(BPF_ANY));
+        self.replaced(self.pending);
+        let value = FlowValue::new(backend, self.new_flags(), self.tag, isn, now_s);
+        if PENDING.insert(self.key, value, u64::from(BPF_ANY)).is_ok() {
+            self.begun(backend);
+        }
     }
 
     #[inline(always)]
@@ -178,6 +236,9 @@ impl Tables for MovingSlot {
     #[inline(always)]
     fn reopen_pending(&mut self, isn: u32, now_s: u32) {
         touch(self.pending, Some(isn), now_s);
+        if self.decision.counts() {
+            count::take(self.pending, self.tag);
+        }
     }
 
     #[inline(always)]
@@ -207,14 +268,32 @@ impl Tables for MovingSlot {
 
     #[inline(always)]
     fn insert_flow(&mut self, backend: u16, isn: u32, now_s: u32) -> Insert {
-        let value = FlowValue::new(backend, 0, self.tag, isn, now_s);
-        outcome(FLOWS.insert(self.key, value, u64::from(BPF_NOEXIST)))
+        let is_new = self.key.protocol == protocol::UDP;
+        if is_new {
+            self.flow_flags = self.new_flags();
+        }
+        let value = FlowValue::new(backend, self.flow_flags, self.tag, isn, now_s);
+        let inserted = outcome(FLOWS.insert(self.key, value, u64::from(BPF_NOEXIST)));
+        if is_new && inserted == Insert::Inserted {
+            self.begun(backend);
+        }
+        inserted
     }
 
     #[inline(always)]
     fn overwrite_flow(&mut self, backend: u16, isn: u32, now_s: u32) {
-        let value = FlowValue::new(backend, 0, self.tag, isn, now_s);
-        let _ = FLOWS.insert(self.key, value, u64::from(BPF_ANY));
+        let is_new = self.key.protocol == protocol::UDP;
+        if is_new {
+            self.flow_flags = self.new_flags();
+        }
+        // Another packet of the same connection may have been faster, which counts as it is.
+        if is_new || !is_of(self.flow, isn) {
+            self.replaced(self.flow);
+        }
+        let value = FlowValue::new(backend, self.flow_flags, self.tag, isn, now_s);
+        if FLOWS.insert(self.key, value, u64::from(BPF_ANY)).is_ok() && is_new {
+            self.begun(backend);
+        }
     }
 
     #[inline(always)]
@@ -225,6 +304,9 @@ impl Tables for MovingSlot {
     #[inline(always)]
     fn reopen_flow(&mut self, isn: u32, now_s: u32) {
         touch(self.flow, Some(isn), now_s);
+        if self.decision.counts() {
+            count::take(self.flow, self.tag);
+        }
     }
 
     #[inline(always)]

@@ -17,6 +17,8 @@ mod kinds;
 mod loading;
 #[path = "datapath/moving.rs"]
 mod moving;
+#[path = "datapath/policies.rs"]
+mod policies;
 #[path = "datapath/program.rs"]
 mod program;
 #[path = "datapath/refusals.rs"]

@@ -27,6 +27,10 @@ pub(crate) enum Carries {
     Syn(u32),
     /// A TCP segment with ACK and this sequence number.
     Segment(u32),
+    /// The same with FIN.
+    Fin(u32),
+    /// The same with RST.
+    Rst(u32),
     Udp,
     EchoRequest,
     EchoReply,
@@ -62,10 +66,15 @@ impl Frame {
         let (from, to) = (self.source.port(), self.destination.port());
         let mut bytes = Vec::new();
         match self.carries {
-            Carries::Syn(sequence) | Carries::Segment(sequence) => {
+            Carries::Syn(sequence)
+            | Carries::Segment(sequence)
+            | Carries::Fin(sequence)
+            | Carries::Rst(sequence) => {
                 let mut header = TcpHeader::new(from, to, sequence, 64_240);
                 header.syn = matches!(self.carries, Carries::Syn(_));
                 header.ack = !header.syn;
+                header.fin = matches!(self.carries, Carries::Fin(_));
+                header.rst = matches!(self.carries, Carries::Rst(_));
                 builder.tcp_header(header).write(&mut bytes, &self.payload)
             }
             Carries::Udp => builder.udp(from, to).write(&mut bytes, &self.payload),

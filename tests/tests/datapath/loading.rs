@@ -33,9 +33,7 @@ fn sets_of_features_load() {
             .expect("Linux 5.16 or newer");
         let translated = info.size_translated().expect("the size of the program");
         if features == all || features.is_power_of_two() {
-            println!(
-                "features {features:#b}: {verified} verified, {translated} bytes translated"
-            );
+            println!("features {features:#b}: {verified} verified, {translated} bytes translated");
         }
         // A change that brings the verifier near its limit shows here before it shows to a user.
         assert!(

@@ -17,11 +17,11 @@ use crate::{
     rig::Rig,
 };
 
-const STABLE: u16 = 30;
-const TARGET: u16 = 31;
+pub(crate) const STABLE: u16 = 30;
+pub(crate) const TARGET: u16 = 31;
 
 /// A service with one slot, which moves from `STABLE` to `TARGET`.
-fn moving(kind: Kind, word: SlotWord) -> Rig {
+pub(crate) fn moving(kind: Kind, word: SlotWord) -> Rig {
     let mut rig = Rig::new(ALL_FEATURES);
     let mut service = kind.service();
     service.state = service_state::MOVING;
@@ -38,7 +38,7 @@ fn moving(kind: Kind, word: SlotWord) -> Rig {
 }
 
 /// A packet of the flow from a client's port.
-fn packet(kind: Kind, port: u16, carries: Carries) -> Frame {
+pub(crate) fn packet(kind: Kind, port: u16, carries: Carries) -> Frame {
     kind.request().with(|frame| {
         frame.source.set_port(port);
         frame.carries = carries;
@@ -46,7 +46,7 @@ fn packet(kind: Kind, port: u16, carries: Carries) -> Frame {
 }
 
 /// The packet reaches this backend.
-fn reaches(kind: Kind, packet: &Frame, number: u16) -> Expected {
+pub(crate) fn reaches(kind: Kind, packet: &Frame, number: u16) -> Expected {
     let output = packet.with(|frame| {
         frame.source_mac = egress_mac(1);
         frame.destination_mac = backend_mac(number);
@@ -57,12 +57,12 @@ fn reaches(kind: Kind, packet: &Frame, number: u16) -> Expected {
     Expected::forwarded(packet, counter, output.bytes())
 }
 
-fn tcp_kinds() -> [Kind; 2] {
+pub(crate) fn tcp_kinds() -> [Kind; 2] {
     [false, true].map(|v6| Kind::new(v6, protocol::TCP, forward::DNAT))
 }
 
 /// The one record's backend and flags.
-fn only_record(rig: &Rig, map: &str) -> (u16, u16) {
+pub(crate) fn only_record(rig: &Rig, map: &str) -> (u16, u16) {
     let records = rig.records(map);
     assert_eq!(records.len(), 1, "records of {map}");
     let word = u64::from_ne_bytes(records[0].1[..8].try_into().expect("eight bytes"));

@@ -121,6 +121,22 @@ impl Rig {
         u32::from_ne_bytes(block[at..at + 4].try_into().expect("four bytes"))
     }
 
+    /// Sets an entry of the arena of sequences.
+    pub(crate) fn put_turn(&mut self, index: u32, backend: u16) {
+        self.put_entry::<{ 2 * BLOCK_ENTRIES }>(name::SEQUENCES, index, &backend.to_ne_bytes());
+    }
+
+    /// Sets how many connections of a backend are open.
+    pub(crate) fn put_connections(&mut self, backend: u16, connections: u64) {
+        self.put::<_, 8>(name::CONNECTIONS, backend.into(), &connections);
+    }
+
+    /// How many connections of a backend are open.
+    pub(crate) fn connections(&mut self, backend: u16) -> i64 {
+        let bytes = self.array::<8>(name::CONNECTIONS);
+        i64::from_ne_bytes(bytes.get(&backend.into(), 0).expect("an entry"))
+    }
+
     fn put_entry<const N: usize>(&mut self, map: &str, index: u32, entry: &[u8]) {
         let mut array = self.array::<N>(map);
         let mut block = array.get(&0, 0).expect("the block");
@@ -227,6 +243,15 @@ impl Rig {
         self.records(map)
             .iter()
             .any(|(of, value)| *of == bytes && value[4..8] == key.tag().to_ne_bytes())
+    }
+
+    /// Removes a record of `PENDING` or `FLOWS`.
+    pub(crate) fn remove_record(&mut self, map: &str, key: [u8; 40]) {
+        let map = self.ebpf.map_mut(map).expect("the map");
+        HashMap::<_, [u8; 40], [u8; 16]>::try_from(map)
+            .expect("a hash of such records")
+            .remove(&key)
+            .expect("the record");
     }
 
     /// Writes a record of `PENDING` or `FLOWS`.

@@ -23,13 +23,13 @@ pub struct Sizes {
     pub replies4: u32,
     /// Entries of `REPLIES6`, a power of two.
     pub replies6: u32,
-    /// Entries of `SERVICES`; number 0 is not used.
+    /// Entries of `SERVICES` and `CURSORS`; number 0 is not used.
     pub services: u32,
-    /// Entries of `BACKENDS`; number 0 is not used.
+    /// Entries of `BACKENDS` and `CONNECTIONS`; number 0 is not used.
     pub backends: u32,
     /// Entries of `POOLS`; number 0 is not used.
     pub pools: u32,
-    /// Blocks of 4096 entries in each of `RING`, `SLOTS` and `LAST_MISS`.
+    /// Blocks of 4096 entries in each of `RING`, `SLOTS`, `LAST_MISS` and `SEQUENCES`.
     pub arena_blocks: u32,
     /// Entries of `PENDING`.
     pub pending: u32,
@@ -104,10 +104,10 @@ impl Sizes {
             name::VIPS6 => &mut self.vips6,
             name::REPLIES4 => &mut self.replies4,
             name::REPLIES6 => &mut self.replies6,
-            name::SERVICES => &mut self.services,
-            name::BACKENDS => &mut self.backends,
+            name::SERVICES | name::CURSORS => &mut self.services,
+            name::BACKENDS | name::CONNECTIONS => &mut self.backends,
             name::POOLS => &mut self.pools,
-            name::RING | name::SLOTS | name::LAST_MISS => &mut self.arena_blocks,
+            name::RING | name::SLOTS | name::LAST_MISS | name::SEQUENCES => &mut self.arena_blocks,
             name::PENDING => &mut self.pending,
             name::FLOWS => &mut self.flows,
             name::COUNTERS => &mut self.counters,
@@ -184,7 +184,7 @@ impl MapLayout {
 
     /// Whether the program adds to it all the time, so that it is copied at the last moment.
     pub(super) fn is_copied_late(&self) -> bool {
-        matches!(self.kind, Kind::Hash | Kind::PerCpuArray)
+        matches!(self.kind, Kind::Hash | Kind::PerCpuArray) || self.name == name::CONNECTIONS
     }
 }
 
@@ -203,6 +203,9 @@ pub(super) fn layout(sizes: &Sizes) -> Vec<MapLayout> {
         MapLayout::mapped::<[u32; BLOCK_ENTRIES]>(name::LAST_MISS, sizes.arena_blocks),
         MapLayout::keyed::<FlowKey, FlowValue>(name::PENDING, Kind::Hash, sizes.pending, 0),
         MapLayout::keyed::<FlowKey, FlowValue>(name::FLOWS, Kind::Hash, sizes.flows, 0),
+        MapLayout::mapped::<[u16; BLOCK_ENTRIES]>(name::SEQUENCES, sizes.arena_blocks),
+        MapLayout::mapped::<u64>(name::CURSORS, sizes.services),
+        MapLayout::mapped::<u64>(name::CONNECTIONS, sizes.backends),
         MapLayout::mapped::<Egress>(name::EGRESS, MAX_EGRESS),
         MapLayout::keyed::<u32, u64>(name::EGRESS_DEVICES, Kind::DevMap, MAX_EGRESS, 0),
         MapLayout::keyed::<RouteKey<4>, u64>(name::ROUTES4, Kind::LpmTrie, MAX_ROUTES, NO_PREALLOC),

@@ -44,6 +44,12 @@ pub struct Maps {
     pub pending: Flows,
     /// Flows of marked slots.
     pub flows: Flows,
+    /// Whose turn it is under `round-robin`, in the places of the rings.
+    pub sequences: Arena<u16>,
+    /// Turns under `round-robin`, by service.
+    pub cursors: MappedArray<u64>,
+    /// Open connections under `least-connections`, by backend.
+    pub connections: MappedArray<u64>,
     /// Interfaces that packets leave by.
     pub egress: EgressTable,
     /// Next hops of replies, IPv4.
@@ -80,6 +86,10 @@ impl Maps {
             last_miss: Arena::new(fd(name::LAST_MISS)?).doing(mapping(name::LAST_MISS))?,
             pending: KernelMap::new(fd(name::PENDING)?),
             flows: KernelMap::new(fd(name::FLOWS)?),
+            sequences: Arena::new(fd(name::SEQUENCES)?).doing(mapping(name::SEQUENCES))?,
+            cursors: MappedArray::new(fd(name::CURSORS)?).doing(mapping(name::CURSORS))?,
+            connections: MappedArray::new(fd(name::CONNECTIONS)?)
+                .doing(mapping(name::CONNECTIONS))?,
             egress: EgressTable::new(fd(name::EGRESS)?, fd(name::EGRESS_DEVICES)?)
                 .doing(mapping(name::EGRESS))?,
             routes4: KernelMap::new(fd(name::ROUTES4)?),
@@ -164,6 +174,9 @@ impl Maps {
                 self.pending.count().ok(),
             ),
             (name::FLOWS, self.flows.as_fd(), self.flows.count().ok()),
+            (name::SEQUENCES, self.sequences.as_fd(), None),
+            (name::CURSORS, self.cursors.as_fd(), None),
+            (name::CONNECTIONS, self.connections.as_fd(), None),
             (
                 name::ROUTES4,
                 self.routes4.as_fd(),

@@ -114,11 +114,11 @@ mod tests {
 
     #[test]
     fn the_less_loaded_of_two_gets_the_connection() {
-        let mut pool = Pool::new(&[(100, 1), (10, 1)]);
+        let pool = Pool::new(&[(100, 1), (10, 1)]);
         let to_second = (0..1000).filter(|&flow| pool.pick(flow) == 2).count();
         // Only where every slot that was looked at was the first one's.
         assert!(to_second > 950, "{to_second}");
-        let mut pool = Pool::new(&[(100, 20), (10, 1)]);
+        let pool = Pool::new(&[(100, 20), (10, 1)]);
         let to_second = (0..1000).filter(|&flow| pool.pick(flow) == 2).count();
         assert_eq!(to_second, 0, "all of them could go to the first");
     }

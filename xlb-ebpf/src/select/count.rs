@@ -3,7 +3,10 @@
 
 use xlb_common::record::FlowValue;
 
-use crate::maps::CONNECTIONS;
+use crate::{
+    atomic::{exchange, fetch_add},
+    maps::CONNECTIONS,
+};
 
 /// Adds to the count of a backend.
 #[inline(always)]
@@ -58,68 +61,7 @@ fn change(record: *mut FlowValue, tag: u32, counted: bool) {
     }
     let new = old.word_with_counted(counted);
     // SAFETY: as above. If somebody else was faster, it is they who count.
-    if unsafe { compare_exchange(&raw mut (*record).word, word, new) } {
+    if unsafe { exchange(&raw mut (*record).word, word, new) } {
         add(old.backend(), if counted { 1 } else { -1 });
     }
-}
-
-/// Adds to a word, and gives what it was. Written in assembly, as in [`compare_exchange`].
-///
-/// # Safety
-///
-/// `word` is mapped.
-#[cfg(target_arch = "bpf")]
-#[inline(always)]
-pub unsafe fn fetch_add(word: *mut u64, summand: u64) -> u64 {
-    let mut result = summand;
-    // SAFETY: one atomic access of a word that the caller says is mapped.
-    unsafe {
-        core::arch::asm!(
-            "{result} = atomic_fetch_add((u64 *)({word} + 0), {result})",
-            word = in(reg) word,
-            result = inlateout(reg) result,
-        );
-    }
-    result
-}
-
-/// For the lints, which take the program for one of the host.
-#[cfg(not(target_arch = "bpf"))]
-pub unsafe fn fetch_add(word: *mut u64, summand: u64) -> u64 {
-    // SAFETY: the caller says that the word is mapped.
-    unsafe {
-        let old = word.read_volatile();
-        word.write_volatile(old.wrapping_add(summand));
-        old
-    }
-}
-
-/// Stores `new` where `old` stands; whether it did. Written in assembly, since Rust's atomics have
-/// no such operation for this target, although the machine has (BPF v3).
-///
-/// # Safety
-///
-/// `word` is mapped.
-#[cfg(target_arch = "bpf")]
-#[inline(always)]
-unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> bool {
-    let found: u64;
-    // SAFETY: one atomic access of a word that the caller says is mapped.
-    unsafe {
-        core::arch::asm!(
-            "r0 = cmpxchg_64({word} + 0, r0, {new})",
-            word = in(reg) word,
-            new = in(reg) new,
-            inlateout("r0") old => found,
-        );
-    }
-    found == old
-}
-
-/// For the lints, which take the program for one of the host.
-#[cfg(not(target_arch = "bpf"))]
-unsafe fn compare_exchange(word: *mut u64, _old: u64, new: u64) -> bool {
-    // SAFETY: the caller says that the word is mapped.
-    unsafe { word.write_volatile(new) };
-    true
 }

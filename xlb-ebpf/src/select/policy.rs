@@ -8,7 +8,7 @@ use xlb_common::{
 
 use super::count;
 use crate::{
-    globals,
+    atomic, globals,
     maps::{self, BACKENDS, CURSORS, SEQUENCES, SLOTS},
 };
 
@@ -69,7 +69,7 @@ fn rotate(service: &Service) -> u16 {
         return 0;
     };
     // SAFETY: the pointer is to a value of the map.
-    let turn = unsafe { count::fetch_add(cursor, 1) };
+    let turn = unsafe { atomic::fetch_add(cursor, 1) };
     let Some(place) = turn.checked_rem(u64::from(length)) else {
         return 0;
     };

@@ -60,6 +60,7 @@ pub const fn blank(pool: u32, endpoint: SocketAddr) -> Backend {
         cause: 0,
         down_since_s: 0,
         drain_deadline_s: 0,
-        reserved_end: [0; 12],
+        serving_since_s: 0,
+        reserved_end: [0; 11],
     }
 }

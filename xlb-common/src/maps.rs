@@ -237,8 +237,11 @@ pub struct Backend {
     pub down_since_s: u32,
     /// When its connections are moved although it drains; 0: never.
     pub drain_deadline_s: u32,
+    /// When it began to get new connections, in seconds of CLOCK_MONOTONIC, if it takes them up slowly;
+    /// 0: it has its whole share.
+    pub serving_since_s: u32,
     /// Zero.
-    pub reserved_end: [u32; 12],
+    pub reserved_end: [u32; 11],
 }
 
 const _: () = assert!(size_of::<Backend>() == 128 && core::mem::offset_of!(Backend, pool) == 64);

@@ -207,6 +207,7 @@ pub(crate) fn backend(v6: bool, number: u16) -> Backend {
         cause: 0,
         down_since_s: 0,
         drain_deadline_s: 0,
-        reserved_end: [0; 12],
+        serving_since_s: 0,
+        reserved_end: [0; 11],
     }
 }

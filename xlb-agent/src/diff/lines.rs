@@ -27,6 +27,7 @@ pub fn host_lines(now: &Dataplane, then: &Dataplane) -> Vec<String> {
         hash_key,
         tunnel_source_v4,
         tunnel_source_v6,
+        settle,
         max_flows,
         max_pending,
     } = now;
@@ -51,6 +52,7 @@ pub fn host_lines(now: &Dataplane, then: &Dataplane) -> Vec<String> {
         &or_unset(*tunnel_source_v6),
         &or_unset(then.tunnel_source_v6),
     );
+    lines.compare("settle", settle, &then.settle);
     lines.compare("max_flows", max_flows, &then.max_flows);
     lines.compare("max_pending", max_pending, &then.max_pending);
     lines.list
@@ -99,6 +101,7 @@ pub(super) fn pool_lines(now: &Pool, then: &Pool, dropped: &[SocketAddr]) -> Vec
         down_grace,
         idle_timeout,
         on_remove,
+        slow_start,
     } = now;
     let mut lines = Lines::default();
     backend_lines(backends, &then.backends, dropped, &mut lines);
@@ -111,6 +114,7 @@ pub(super) fn pool_lines(now: &Pool, then: &Pool, dropped: &[SocketAddr]) -> Vec
         &time(then.idle_timeout),
     );
     lines.compare("on_remove", on_remove, &then.on_remove);
+    lines.compare("slow_start", &time(*slow_start), &time(then.slow_start));
     lines.list
 }
 

@@ -53,6 +53,7 @@ pub fn of_pool(number: u32, config: &Config, pool: &Pool, world: &impl World) ->
         pool: number,
         members,
         down_grace: pool.down_grace,
+        slow_start_s: u32::try_from(pool.slow_start.as_secs()).unwrap_or(u32::MAX),
         drop_removed: pool.on_remove == OnRemove::Drop,
     }
 }

@@ -273,6 +273,8 @@ fn store_backend(backends: &mut MappedArray<Backend>, at: u32, entry: &Backend) 
     let _ = backends.store_u32(at, since, entry.down_since_s);
     let deadline = offset_of!(Backend, drain_deadline_s);
     let _ = backends.store_u32(at, deadline, entry.drain_deadline_s);
+    let serving = offset_of!(Backend, serving_since_s);
+    let _ = backends.store_u32(at, serving, entry.serving_since_s);
     // The source of outer headers and the sum over it change together, which takes three stores: a
     // packet in between has a wrong outer checksum and is lost. It changes only when the host's
     // own address does.

@@ -11,7 +11,7 @@ use xlb_common::{
     maps::{Backend, Pool, backend_cause, protocol},
     slot::SlotWord,
 };
-use xlb_control::config::Config;
+use xlb_control::config::{Config, Settle};
 
 use super::{
     Engine, EngineError, PoolState,
@@ -113,7 +113,8 @@ impl Engine {
         let Some(pool) = self.pools.get(name) else {
             return false;
         };
-        if !pool.moving || now_s < pool.settle_due_s {
+        let never = config.dataplane.settle == Settle::Never;
+        if never || !pool.moving || now_s < pool.settle_due_s {
             return false;
         }
         if !self.rounds.records {

@@ -5,6 +5,7 @@
 //! the services' `MOVING`, then slots.
 
 mod pool;
+mod ramp;
 
 use std::net::SocketAddr;
 
@@ -23,6 +24,8 @@ pub struct PoolGoal {
     pub members: Vec<MemberGoal>,
     /// How long a backend that is down keeps its connections.
     pub down_grace: Grace,
+    /// Seconds that a backend which comes back takes until it has its whole share.
+    pub slow_start_s: u32,
     /// Whether a backend that is no longer configured loses its connections at once.
     pub drop_removed: bool,
 }

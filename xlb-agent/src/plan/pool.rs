@@ -1,6 +1,9 @@
 //! Plans the changes of one pool.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
+};
 
 use xlb_common::{
     maps::{Backend, backend_cause, backend_flag, outer_sum},
@@ -8,9 +11,11 @@ use xlb_common::{
 };
 use xlb_control::config::Grace;
 
-use super::{Intent, MemberGoal, Op, PoolActual, PoolGoal};
+use super::{Intent, MemberGoal, Op, PoolActual, PoolGoal, ramp};
 use crate::{
-    endpoint, ring,
+    endpoint,
+    engine::accepts,
+    ring,
     slots::{self, Write},
 };
 
@@ -46,16 +51,31 @@ pub fn plan_pool(
         ops: Vec::new(),
         entries: BTreeMap::new(),
     };
+    let by_endpoint: HashMap<SocketAddr, (u16, Backend)> = actual
+        .backends
+        .iter()
+        .map(|&(number, entry)| (endpoint::of(&entry), (number, entry)))
+        .collect();
+    let others_serve = actual.backends.iter().any(|(_, entry)| accepts(entry));
+    let slow_start_s = if others_serve && !all_down {
+        goal.slow_start_s
+    } else {
+        0
+    };
+    let mut free_positions = free_positions(actual);
+    let mut numbers = HashMap::new();
     for member in &goal.members {
-        let known = find(actual, member.endpoint);
+        let known = by_endpoint.get(&member.endpoint).copied();
         let mut entry = wanted_entry(goal.pool, member, known, all_down, now_s);
+        entry.serving_since_s = serving_since_s(known, &entry, slow_start_s, now_s);
         let number = match known {
             Some((number, _)) => number,
             None => {
-                entry.position = free_position(actual, &planned);
+                entry.position = free_positions.next().unwrap_or(u16::MAX);
                 free().ok_or(NumbersUsedUp)?
             }
         };
+        numbers.insert(member.endpoint, number);
         bury_if_due(
             &mut entry,
             member,
@@ -75,22 +95,13 @@ pub fn plan_pool(
             );
         }
     }
-    let members: Vec<ring::Member> = goal
+    let serving: Vec<(&MemberGoal, u16)> = goal
         .members
         .iter()
         .filter(|member| can_serve(member) && (member.well || all_down))
-        .filter_map(|member| {
-            let (&number, _) = planned
-                .entries
-                .iter()
-                .find(|(_, entry)| endpoint::of(entry) == member.endpoint)?;
-            Some(ring::Member {
-                identity: member.endpoint,
-                weight: u32::from(member.weight),
-                number,
-            })
-        })
+        .filter_map(|member| Some((member, *numbers.get(&member.endpoint)?)))
         .collect();
+    let members = planned.shares(&serving, goal.slow_start_s, now_s);
     move_slots(
         actual.words,
         &members,
@@ -129,27 +140,65 @@ impl Planned {
         }
         self.entries.insert(number, entry);
     }
+
+    /// The members of the ring with their shares. While one of them starts slowly, all weights are
+    /// counted in steps of it.
+    fn shares(
+        &mut self,
+        serving: &[(&MemberGoal, u16)],
+        slow_start_s: u32,
+        now_s: u32,
+    ) -> Vec<ring::Member> {
+        let mut starting = false;
+        let mut members: Vec<ring::Member> = serving
+            .iter()
+            .map(|&(member, number)| {
+                let since_s = self.entries.get(&number);
+                let since_s = since_s.map_or(0, |entry| entry.serving_since_s);
+                let (steps, next_s) = ramp::steps(since_s, slow_start_s, now_s);
+                if let Some(next_s) = next_s {
+                    starting = true;
+                    self.wake_s = Some(self.wake_s.map_or(next_s, |wake_s| wake_s.min(next_s)));
+                }
+                ring::Member {
+                    identity: member.endpoint,
+                    weight: u32::from(member.weight) * steps,
+                    number,
+                }
+            })
+            .collect();
+        if !starting {
+            // The ring of a pool at rest is that of its weights as they are.
+            for member in &mut members {
+                member.weight /= ramp::STEPS;
+            }
+        }
+        members
+    }
 }
 
-fn find(actual: PoolActual<'_>, endpoint: SocketAddr) -> Option<(u16, Backend)> {
-    actual
-        .backends
-        .iter()
-        .copied()
-        .find(|(_, entry)| endpoint::of(entry) == endpoint)
+/// Positions that no backend of the pool has, the lowest first.
+fn free_positions(actual: PoolActual<'_>) -> impl Iterator<Item = u16> {
+    let backends = actual.backends.iter();
+    let taken: BTreeSet<u16> = backends.map(|(_, entry)| entry.position).collect();
+    (0..=u16::MAX).filter(move |position| !taken.contains(position))
 }
 
-/// The lowest position that no backend of the pool has.
-fn free_position(actual: PoolActual<'_>, planned: &Planned) -> u16 {
-    let taken: std::collections::BTreeSet<u16> = actual
-        .backends
-        .iter()
-        .map(|(_, entry)| entry.position)
-        .chain(planned.entries.values().map(|entry| entry.position))
-        .collect();
-    (0..=u16::MAX)
-        .find(|position| !taken.contains(position))
-        .unwrap_or(u16::MAX)
+/// When a backend began to take up new connections slowly; 0: it has its whole share.
+fn serving_since_s(
+    known: Option<(u16, Backend)>,
+    entry: &Backend,
+    slow_start_s: u32,
+    now_s: u32,
+) -> u32 {
+    if !accepts(entry) {
+        return 0;
+    }
+    match known {
+        Some((_, known)) if accepts(&known) => known.serving_since_s,
+        Some(_) | None if slow_start_s > 0 => now_s.max(1),
+        Some(_) | None => 0,
+    }
 }
 
 /// Whether the operator wants the backend to serve and frames can reach it.

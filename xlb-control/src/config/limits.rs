@@ -73,6 +73,9 @@ pub const DEFAULT_DOWN_GRACE: Duration = Duration::from_secs(10);
 /// What `down_grace` may be, when it is not `forever`.
 pub const DOWN_GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
 
+/// What `slow_start` may be. The agent counts in whole seconds.
+pub const SLOW_START: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
+
 /// After how long without packets a connection may be forgotten while slots move.
 pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 

@@ -38,10 +38,24 @@ pub struct Dataplane {
     pub tunnel_source_v4: Option<std::net::Ipv4Addr>,
     /// Outer source address of encapsulated IPv6. `None`: what the route to the backend prefers.
     pub tunnel_source_v6: Option<std::net::Ipv6Addr>,
+    /// When slots that have moved come to rest.
+    pub settle: Settle,
     /// Bound of the table of flows that begin while slots move.
     pub max_flows: u32,
     /// Bound of the table of handshakes that are pending while slots move.
     pub max_pending: u32,
+}
+
+/// When slots that have moved come to rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Settle {
+    /// When no connection has needed what was for the idle timeout.
+    #[default]
+    Auto,
+    /// Never: on a node of a fleet whose routers may send a connection to another node, which has no
+    /// record of it.
+    Never,
 }
 
 /// A 128-bit key, written as 32 hexadecimal digits.
@@ -84,6 +98,9 @@ pub struct Pool {
     pub idle_timeout: Duration,
     /// What happens to a backend that is no longer in the file.
     pub on_remove: OnRemove,
+    /// How long a backend that comes back, or is new, takes until it has its whole share of new
+    /// connections. Zero: it has it at once.
+    pub slow_start: Duration,
 }
 
 /// For how long something that is down keeps its connections.

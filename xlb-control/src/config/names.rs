@@ -4,7 +4,8 @@
 use std::{fmt, str::FromStr};
 
 use super::{
-    Affinity, AllDown, Announce, CheckKind, Forward, Mode, OnRemove, Policy, Protocol, Udp, suggest,
+    Affinity, AllDown, Announce, CheckKind, Forward, Mode, OnRemove, Policy, Protocol, Settle, Udp,
+    suggest,
 };
 
 /// An enumeration whose values have names.
@@ -62,6 +63,7 @@ named!(Affinity { ClientIp = "client-ip" });
 named!(Udp { Stateless = "stateless", Tracked = "tracked" });
 named!(AllDown { Panic = "panic", Drop = "drop" });
 named!(OnRemove { Drain = "drain", Drop = "drop" });
+named!(Settle { Auto = "auto", Never = "never" });
 named!(CheckKind { Tcp = "tcp" });
 named!(Announce { Arp = "arp" });
 
@@ -100,6 +102,7 @@ mod tests {
         same_in_json::<Udp>();
         same_in_json::<AllDown>();
         same_in_json::<OnRemove>();
+        same_in_json::<Settle>();
         same_in_json::<CheckKind>();
         same_in_json::<Announce>();
     }

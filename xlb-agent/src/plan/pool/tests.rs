@@ -33,6 +33,7 @@ impl Pool {
                 pool: 1,
                 members: vec![member(11), member(12), member(13)],
                 down_grace: Grace::For(Duration::from_secs(10)),
+                slow_start_s: 0,
                 drop_removed: false,
             },
             backends: Vec::new(),
@@ -193,4 +194,41 @@ fn a_removed_backend_that_returns_keeps_its_number_and_position() {
     pool.goal.members.push(returning);
     pool.step(NOW_S);
     assert_eq!(pool.backends[1], before);
+}
+
+#[test]
+fn a_backend_that_comes_back_takes_its_slots_step_by_step() {
+    let mut pool = Pool::new();
+    pool.goal.slow_start_s = 30;
+    let targets = |pool: &Pool| {
+        let number = pool.number(11);
+        let words = pool.words.iter();
+        words.filter(|word| word.target() == number).count()
+    };
+    assert_eq!(pool.step(NOW_S).wake_s, None, "who is there has its share");
+    let whole = targets(&pool);
+    pool.goal.members[0].well = false;
+    pool.step(NOW_S + 10);
+    assert_eq!(targets(&pool), 0);
+    pool.goal.members[0].well = true;
+    let mut now_s = NOW_S + 20;
+    let mut counts = Vec::new();
+    while let Some(next_s) = pool.step(now_s).wake_s {
+        counts.push(targets(&pool));
+        now_s = next_s;
+    }
+    counts.push(targets(&pool));
+    assert_eq!(now_s, NOW_S + 50);
+    assert!((8..=14).contains(&counts[0]), "{counts:?}");
+    assert!(counts.is_sorted() && counts.len() > 8, "{counts:?}");
+    assert_eq!(counts.last(), Some(&whole));
+
+    // Where nobody else serves, there is no time for it.
+    for member in &mut pool.goal.members {
+        member.well = false;
+    }
+    pool.step(now_s + 1);
+    pool.goal.members[0].well = true;
+    pool.step(now_s + 2);
+    assert!(targets(&pool) > 200);
 }

@@ -32,6 +32,7 @@ pub(super) fn dataplane(section: &Section<'_>, out: &mut Complaints<'_>) -> Data
             Some(IpAddr::V4(_)) => wrong_family(section, "tunnel_source_v6", "IPv4", out),
             None => None,
         },
+        settle: section.optional("settle", out, choice).unwrap_or_default(),
         max_flows: section
             .optional("max_flows", out, entries)
             .unwrap_or(DEFAULT_MAX_FLOWS),

@@ -29,7 +29,7 @@ pub(super) use syntax::not_utf8;
 use toml::de::DeTable;
 
 use super::{
-    Config, Dataplane, Diagnostics, Loaded, Mode, Pool, Service,
+    Config, Dataplane, Diagnostics, Loaded, Mode, Pool, Service, Settle,
     invariants::{self, Subject, Violation},
     limits::{DEFAULT_MAX_FLOWS, DEFAULT_MAX_PENDING},
 };
@@ -81,6 +81,7 @@ fn dataplane_of(root: &Section<'_>, out: &mut Complaints<'_>) -> Dataplane {
             hash_key: None,
             tunnel_source_v4: None,
             tunnel_source_v6: None,
+            settle: Settle::default(),
             max_flows: DEFAULT_MAX_FLOWS,
             max_pending: DEFAULT_MAX_PENDING,
         },

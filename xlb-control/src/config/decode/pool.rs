@@ -13,7 +13,7 @@ use crate::config::{
     limits::{
         CHECK_COUNT, CHECK_TIME, DEFAULT_CHECK_INTERVAL, DEFAULT_CHECK_TIMEOUT, DEFAULT_DOWN_GRACE,
         DEFAULT_FALL, DEFAULT_IDLE_TIMEOUT, DEFAULT_RING_SLOTS, DEFAULT_RISE, DEFAULT_WEIGHT,
-        DOWN_GRACE, IDLE_TIMEOUT, RING_SLOTS, SLOTS_PER_BACKEND,
+        DOWN_GRACE, IDLE_TIMEOUT, RING_SLOTS, SLOTS_PER_BACKEND, SLOW_START,
     },
     prime,
     rules::Role,
@@ -48,6 +48,11 @@ pub(super) fn pool(
             .unwrap_or(DEFAULT_IDLE_TIMEOUT),
         on_remove: section
             .optional("on_remove", out, choice)
+            .unwrap_or_default(),
+        slow_start: section
+            .optional("slow_start", out, |value, out| {
+                duration(value, &SLOW_START, "", out)
+            })
             .unwrap_or_default(),
     };
     // Backends that were left out for a fault of theirs would make the warnings wrong.

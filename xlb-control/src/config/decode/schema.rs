@@ -16,6 +16,7 @@ pub(super) const DATAPLANE: &[&str] = &[
     "hash_key",
     "tunnel_source_v4",
     "tunnel_source_v6",
+    "settle",
     "max_flows",
     "max_pending",
 ];
@@ -29,6 +30,7 @@ pub(super) const POOL: &[&str] = &[
     "down_grace",
     "idle_timeout",
     "on_remove",
+    "slow_start",
 ];
 
 /// Keys of a pool that is written inline in a service.
@@ -54,6 +56,7 @@ pub(super) const SERVICE: &[&str] = &[
     "down_grace",
     "idle_timeout",
     "on_remove",
+    "slow_start",
 ];
 
 /// Keys of a backend.

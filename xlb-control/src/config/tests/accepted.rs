@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{HEAD, SOUND, accepted};
 use crate::config::{
     Affinity, AllDown, Announce, Backend, Check, CheckKind, Config, ConfigError, Forward, Grace,
-    HashKey, Mode, OnRemove, Policy, Protocol, Udp,
+    HashKey, Mode, OnRemove, Policy, Protocol, Settle, Udp,
 };
 
 #[test]
@@ -24,6 +24,8 @@ fn defaults_are_filled_in() {
     assert_eq!(pool.down_grace, Grace::For(Duration::from_secs(10)));
     assert_eq!(pool.idle_timeout, Duration::from_secs(3600));
     assert_eq!(pool.on_remove, OnRemove::Drain);
+    assert_eq!(pool.slow_start, Duration::ZERO);
+    assert_eq!(config.dataplane.settle, Settle::Auto);
     assert_eq!(pool.backends[0].weight, 1);
     let service = &config.services["web"];
     assert_eq!(service.protocol, Protocol::Tcp);
@@ -45,6 +47,7 @@ fn every_key_is_read() {
         hash_key = "000102030405060708090a0B0c0D0e0F"
         tunnel_source_v4 = "192.0.2.1"
         tunnel_source_v6 = "2001:db8::1"
+        settle = "never"
         max_flows = 0x10000
         max_pending = 2_048
 
@@ -55,6 +58,7 @@ fn every_key_is_read() {
         down_grace = "forever"
         idle_timeout = "15m"
         on_remove = "drop"
+        slow_start = "90s"
         check.type = "tcp"
         check.interval = "2s"
         check.timeout = "100ms"
@@ -107,6 +111,8 @@ fn every_key_is_read() {
         }]
     );
     assert_eq!(pool.down_grace, Grace::Forever);
+    assert_eq!(pool.slow_start, Duration::from_secs(90));
+    assert_eq!(config.dataplane.settle, Settle::Never);
     assert_eq!(pool.idle_timeout, Duration::from_secs(900));
     assert_eq!(pool.on_remove, OnRemove::Drop);
     assert_eq!(

@@ -1,5 +1,7 @@
 //! The agent and the host that it runs on: limits, capabilities, interfaces, addresses, neighbours.
 
+#[path = "host/announce.rs"]
+mod announce;
 #[path = "host/clients.rs"]
 mod clients;
 #[path = "host/stage.rs"]

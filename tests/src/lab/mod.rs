@@ -30,6 +30,7 @@ mod keep_alive;
 mod load;
 mod netns;
 mod pass;
+mod ping;
 mod process;
 pub mod serve;
 mod topology;

@@ -1,10 +1,6 @@
 //! An agent in front of backends that answer HTTP.
 
-use std::{
-    net::IpAddr,
-    process::{Command, Output},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use xlb_tests::lab::{Agent, Backend, Host, NetNs, Topology, VIP_V4, agent_binary, wait_until};
 
@@ -22,6 +18,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Services {
     pub(crate) vips: Vec<IpAddr>,
+    pub(crate) forward: &'static str,
     /// Further keys of each service.
     pub(crate) keys: &'static str,
     pub(crate) interfaces: Vec<&'static str>,
@@ -34,6 +31,7 @@ impl Services {
     pub(crate) fn plain() -> Self {
         Self {
             vips: vec![VIP_V4.into()],
+            forward: "dnat",
             keys: "",
             interfaces: vec!["eth0"],
             dataplane: "",
@@ -44,6 +42,7 @@ impl Services {
     pub(crate) fn config(&self, backends: &[Host]) -> String {
         let Self {
             keys,
+            forward,
             interfaces,
             dataplane,
             ..
@@ -62,7 +61,7 @@ impl Services {
                     .collect();
                 format!(
                     "[[service]]\nname = \"web{index}\"\nvip = \"{vip}\"\nport = {PORT}\n\
-                     forward = \"dnat\"\nbackends = [{backends}]\n\
+                     forward = \"{forward}\"\nbackends = [{backends}]\n\
                      check = {{ type = \"tcp\", interval = \"500ms\", timeout = \"500ms\" }}\n{keys}\n"
                 )
             })
@@ -118,25 +117,21 @@ pub(crate) fn reason(agent: &Agent, name: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// An agent that is started by another program, which becomes it, such as `prlimit` with options.
-pub(crate) fn through(agent: &Agent, ns: &NetNs, launcher: &[&str]) -> Command {
-    let run = agent.run_command();
-    let mut command = ns.command(launcher[0]);
-    command
-        .args(&launcher[1..])
-        .arg(run.get_program())
-        .args(run.get_args());
-    command
-}
-
 /// Runs an agent that is not to start, and returns what it says. `launcher` starts it.
 pub(crate) fn refusal(ns: &NetNs, config: &str, launcher: &[&str]) -> String {
-    let agent = Agent::prepare(&agent_binary(), ns, config);
+    let mut agent = Agent::prepare(&agent_binary(), ns, config);
     let limited: Vec<&str> = ["timeout", "20"].iter().chain(launcher).copied().collect();
-    let Output { status, stderr, .. } = through(&agent, ns, &limited)
-        .output()
-        .expect("run the agent");
-    let said = String::from_utf8_lossy(&stderr).into_owned();
-    assert_eq!(status.code(), Some(1), "{status}: {said}");
+    agent.start_through(&limited);
+    let output = agent.run_command().output().expect("run the agent");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    std::fs::remove_dir_all(agent.directory()).expect("make room for another agent");
     said
+}
+
+/// Exit code and standard error of a command.
+pub(crate) fn exit_of(agent: &Agent, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = agent.cli_output(arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), said)
 }

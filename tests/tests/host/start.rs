@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use xlb_tests::lab::{Agent, Lab, Process, Topology, VIP_V4, VIP_V6, agent_binary, wait_until};
+use xlb_tests::lab::{Agent, Lab, Topology, VIP_V4, VIP_V6, agent_binary};
 
-use crate::stage::{LIMIT, Services, answers, refusal, serve, through, wait_until_well};
+use crate::stage::{Services, answers, refusal, serve, wait_until_well};
 
 /// Soft and hard limit of a process's open files.
 fn file_limits(pid: u32) -> (u64, u64) {
@@ -28,23 +28,16 @@ fn the_limit_of_open_files_is_raised_as_far_as_it_may() {
         let topology = Topology::one_link(&Lab::new("files"), 1);
         let _servers = serve(&topology);
         let (balancer, services) = (&topology.balancer.ns, Services::plain());
-        let agent = Agent::prepare(
-            &agent_binary(),
-            balancer,
-            &services.config(&topology.backends),
-        );
-        let mut command = through(&agent, balancer, &["prlimit", &format!("--nofile={limit}")]);
-        command.stderr(fs::File::create(agent.log_path()).expect("make the log"));
-        let process = Process::start(balancer.lab(), "xlb-agent", command);
-        wait_until("the agent is ready", LIMIT, || {
-            agent.log().contains("ready")
-        });
+        let config = services.config(&topology.backends);
+        let mut agent = Agent::prepare(&agent_binary(), balancer, &config);
+        agent.start_through(&["prlimit", &format!("--nofile={limit}")]);
+        agent.start_again();
         wait_until_well(&agent);
         assert!(answers(&topology.client.ns, services.vips[0]));
 
         let hard = limit.split(':').nth(1).expect("two numbers");
         let expected = (soft, hard.parse().expect("a number"));
-        assert_eq!(file_limits(process.pid()), expected);
+        assert_eq!(file_limits(agent.pid()), expected);
         match warned {
             None => assert!(
                 !agent.log().contains("files may be open"),

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use serde_json::Value;
 use xlb_tests::lab::{Host, NetNs};
 
@@ -110,34 +109,6 @@ fn connect(socket: &UdpSocket, target: SocketAddr) {
         .set_read_timeout(Some(ANSWER_LIMIT))
         .expect("set a timeout");
     socket.connect(target).expect("connect a socket");
-}
-
-/// Pings an address.
-///
-/// The socket is the kernel's own for echo requests: it fills in identifier and checksum, and
-/// takes in the answer that fits.
-#[track_caller]
-pub(crate) fn ping(client: &NetNs, address: IpAddr) {
-    const PAYLOAD: &[u8] = b"are you there?";
-    let (family, protocol, request) = match address {
-        IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8),
-        IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128),
-    };
-    // Such sockets are for those whose group is in this range.
-    client.sysctl("net/ipv4/ping_group_range", "0 0");
-    client.run(|| {
-        let socket = socket(family, SockType::Datagram, SockFlag::empty(), protocol)
-            .expect("open an ICMP socket");
-        let socket = UdpSocket::from(socket);
-        connect(&socket, SocketAddr::new(address, 0));
-        let message = [&[request, 0, 0, 0, 0, 0, 0, 1], PAYLOAD].concat();
-        socket.send(&message).expect("send an echo request");
-        let mut received = [0; 64];
-        let length = socket
-            .recv(&mut received)
-            .unwrap_or_else(|error| panic!("no answer from {address}: {error}"));
-        assert_eq!(received[8..length], *PAYLOAD);
-    });
 }
 
 /// Counters of the kernel of a host that say that it got packets with wrong checksums or headers.

@@ -146,7 +146,7 @@ fn transfer(stage: &Stage, client: &Host, reverse: bool) {
 
 fn pings(stage: &Stage, client: &Host) {
     let before = reason_of(&stage.agent, "echo-reply");
-    flows::ping(&client.ns, stage.setting.vip());
+    client.ns.ping(stage.setting.vip());
     assert_eq!(reason_of(&stage.agent, "echo-reply"), before + 1);
 }
 

@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::Path};
 use anyhow::Context;
 use xlb_control::api::Changed;
 
+use super::vips;
 use crate::{dataplane, lock::Lock, options::Options};
 
 /// Makes the directories of an agent and locks them and its socket, so that no other agent uses
@@ -34,7 +35,7 @@ pub(super) fn take(options: &Options) -> anyhow::Result<Lock> {
     Ok(Lock::acquire(&paths)?)
 }
 
-/// Removes everything that an agent left: links, program, maps.
+/// Removes everything that an agent left: the addresses that it added, links, program, maps.
 ///
 /// # Errors
 ///
@@ -42,13 +43,14 @@ pub(super) fn take(options: &Options) -> anyhow::Result<Lock> {
 pub fn unload(options: &Options) -> anyhow::Result<Changed> {
     // A user who may not look into the directory would be told that there is nothing.
     dataplane::check_host()?;
-    let _lock = if options.pin_dir.exists() {
-        Some(Lock::acquire(&[&options.pin_dir])?)
-    } else {
-        None
-    };
+    let mut paths = [options.state_dir.as_path(), options.pin_dir.as_path()].to_vec();
+    paths.retain(|path| path.exists());
+    let _lock = Lock::acquire(&paths)?;
+    // While there is still a program that answers for them, so that the host resets nothing.
+    let mut done = vips::remove_all(&options.state_dir)?;
+    done.extend(dataplane::unload(&options.pin_dir)?);
     Ok(Changed {
-        done: dataplane::unload(&options.pin_dir)?,
+        done,
         warnings: Vec::new(),
     })
 }

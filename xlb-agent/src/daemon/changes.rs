@@ -122,6 +122,7 @@ impl Daemon {
     fn take_over(&mut self, file: Config, changes: Vec<Change>) -> anyhow::Result<()> {
         refuse_unbuilt(&file)?;
         let merged = overrides::apply(&file, &changes);
+        self.vips.prepare(&merged.config)?;
         warn_of_stale(&merged);
         let intents = self.intents_of(&merged.admin, &self.merged.admin);
         let hops = std::mem::take(&mut self.next_hops);

@@ -19,6 +19,7 @@ mod report;
 mod rounds;
 mod state;
 mod surroundings;
+mod vips;
 mod world;
 
 use std::{
@@ -49,6 +50,7 @@ use self::{
     clients::{Clients, Missed},
     probes::Probes,
     rounds::Rounds,
+    vips::Vips,
     world::{Known, NextHops},
 };
 use crate::{
@@ -104,6 +106,7 @@ struct Daemon {
     unresolved: BTreeSet<IpAddr>,
     missed: Missed,
     clients: Clients,
+    vips: Vips,
     commands: mpsc::Receiver<Command>,
     started: Instant,
     revision: u64,
@@ -135,6 +138,8 @@ impl Daemon {
             .changed()
             .await
             .context("read links, routes and neighbours")?;
+        let mut vips = Vips::start(&options.state_dir, netlink.clone(), tables.clone())?;
+        vips.prepare(&merged.config)?;
         let mut tracker = InterfaceTracker::new(&file.dataplane.interfaces);
         let view = tracker.view(&tables.borrow_and_update());
         if let Some(name) = view.missing.first() {
@@ -170,6 +175,7 @@ impl Daemon {
             unresolved: BTreeSet::new(),
             missed,
             clients: Clients::default(),
+            vips,
             commands,
             started: Instant::now(),
             revision: 0,
@@ -227,6 +233,7 @@ impl Daemon {
         };
         self.engine
             .apply(&self.merged.config, &spec, changed, &known, now_s())?;
+        self.vips.set(&self.merged.config, &self.view.present);
         self.revision += 1;
         Ok(())
     }
@@ -338,17 +345,5 @@ fn refuse_unbuilt(config: &Config) -> anyhow::Result<()> {
             service.name
         );
     }
-    match config
-        .services
-        .values()
-        .find(|service| service.announce.is_some())
-    {
-        Some(service) => anyhow::bail!(
-            "service {}: the agent does not announce VIPs yet: leave `announce` out, and put {} on \
-             an interface or route it to this host",
-            service.name,
-            service.vip
-        ),
-        None => Ok(()),
-    }
+    Ok(())
 }

@@ -68,7 +68,11 @@ pub(super) fn keep_changes(state_dir: &Path, changes: &[Change]) -> anyhow::Resu
 }
 
 /// Replaces a file as a whole.
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// When it can't be written; the old one stays.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let aside = path.with_extension("new");
     let replace = || {
         let mut file = fs::OpenOptions::new()

@@ -57,7 +57,10 @@ impl Daemon {
         let view = self.use_interfaces(view);
         let allowed = view.indexes();
         let egress = egress_indexes(&self.file.dataplane.interfaces, &view);
-        self.view = view;
+        if view != self.view {
+            self.view = view;
+            self.vips.set_interfaces(&self.view.present);
+        }
         self.set_client_routes(&tables, &allowed, &egress)?;
         let next_hops = self.resolve_next_hops();
         self.tell_of_obstacles(&tables, &allowed, &next_hops);

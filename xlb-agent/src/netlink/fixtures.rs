@@ -13,7 +13,7 @@ pub(super) fn mac(last: u8) -> [u8; 6] {
     [2, 0, 0, 0, 0, last]
 }
 
-pub(super) fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().expect("address")
 }
 
@@ -22,7 +22,7 @@ pub(super) fn prefix(text: &str) -> (IpAddr, u8) {
     (ip(address), len.parse().expect("length"))
 }
 
-pub(super) fn link(ifindex: u32, name: &str, up: bool) -> Change {
+pub(crate) fn link(ifindex: u32, name: &str, up: bool) -> Change {
     let last = u8::try_from(ifindex).expect("small");
     Change::Link(Link {
         ifindex,
@@ -33,7 +33,7 @@ pub(super) fn link(ifindex: u32, name: &str, up: bool) -> Change {
     })
 }
 
-pub(super) fn address(ifindex: u32, text: &str) -> Change {
+pub(crate) fn address(ifindex: u32, text: &str) -> Change {
     let (address, prefix_len) = prefix(text);
     Change::Address(Address {
         ifindex,
@@ -93,7 +93,7 @@ pub(super) fn special(to: &str, kind: RouteKind) -> Change {
     })
 }
 
-pub(super) fn tables(changes: impl IntoIterator<Item = Change>) -> Tables {
+pub(crate) fn tables(changes: impl IntoIterator<Item = Change>) -> Tables {
     let mut tables = Tables::default();
     tables.complete = true;
     for change in changes {

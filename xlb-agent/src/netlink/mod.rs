@@ -25,7 +25,7 @@ pub mod tables;
 pub mod task;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 
 pub use clients::{ClientRoute, ClientRoutes, client_routes};
 pub use interfaces::{Interface, InterfaceTracker, InterfaceView};

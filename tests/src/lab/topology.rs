@@ -253,6 +253,25 @@ impl Topology {
         }
     }
 
+    /// Lets the link of balancer and backends take larger packets than others, so that what clients
+    /// send fits with an outer header.
+    pub fn widen_back_link(&self, mtu: u16) {
+        let widen = |ns: &NetNs, interface: &str| {
+            ns.ip(&format!("link set {interface} mtu {mtu}"));
+        };
+        for backend in &self.backends {
+            widen(&self.switch, backend.name());
+            widen(&backend.ns, "eth0");
+        }
+        widen(&self.switch, self.balancer.name());
+        let [.., back] = self.interfaces() else {
+            panic!("a balancer has interfaces");
+        };
+        widen(&self.balancer.ns, back);
+        // A bridge takes what the narrowest of its ports does, unless it is told.
+        widen(&self.switch, BACK_BRIDGE);
+    }
+
     /// Cuts a backend off: its cable hangs loose from the switch, which nobody sees who does not look
     /// there, since the link stays up. Every packet to the backend and from it is lost.
     pub fn cut(&self, backend: &Host) {

@@ -10,7 +10,7 @@ use xlb_tests::lab::{Host, Replies};
 use crate::{
     flows,
     plain::reason_of,
-    stage::{ECHO, IPERF, Service, Setting, Stage, WEB},
+    stage::{ECHO, IPERF, SERVICES, Service, Setting, Stage, WEB},
 };
 
 /// Requests of a client: enough to meet both backends but once in ten million times.
@@ -60,6 +60,26 @@ fn l2_dsr_over_ipv6_and_two_interfaces() {
     pass("dsr-6-2", setting("l2-dsr", true, true));
 }
 
+#[test]
+fn ipip_over_ipv4_and_one_interface() {
+    pass("ipip-4-1", setting("ipip", false, false));
+}
+
+#[test]
+fn ipip_over_ipv4_and_two_interfaces() {
+    pass("ipip-4-2", setting("ipip", false, true));
+}
+
+#[test]
+fn ipip_over_ipv6_and_one_interface() {
+    pass("ipip-6-1", setting("ipip", true, false));
+}
+
+#[test]
+fn ipip_over_ipv6_and_two_interfaces() {
+    pass("ipip-6-2", setting("ipip", true, true));
+}
+
 const fn setting(forward: &'static str, v6: bool, two_interfaces: bool) -> Setting {
     Setting {
         forward,
@@ -71,6 +91,7 @@ const fn setting(forward: &'static str, v6: bool, two_interfaces: bool) -> Setti
 /// Passes traffic of every kind, and looks at the counters.
 fn pass(label: &str, setting: Setting) {
     let stage = Stage::build(label, setting);
+    let unpacked_before = stage.unpacked();
     let forwarded_before = flows::forwarded(&stage.topology.balancer);
     for client in stage.clients() {
         everything(&stage, client);
@@ -82,6 +103,11 @@ fn pass(label: &str, setting: Setting) {
     // Requests are rewritten by XDP, and so are replies, or they never come here.
     let forwarded = flows::forwarded(&stage.topology.balancer) - forwarded_before;
     assert_eq!(forwarded, 0, "packets took the kernel's way");
+    if setting.forward == "ipip" {
+        let to_backends = SERVICES.map(|service| stage.counters(service).packets);
+        let unpacked = stage.unpacked() - unpacked_before;
+        assert_eq!(unpacked, to_backends.iter().sum::<u64>());
+    }
     if setting.is_direct() && setting.two_interfaces {
         replies_by_the_kernel(&stage);
     }

@@ -7,11 +7,15 @@ use std::{
 
 use xlb_control::api::{BackendStatus, Counters, ServiceStatus};
 use xlb_tests::lab::{
-    Agent, Backend, BackendKind, Host, Lab, Replies, Shape, Topology, VIP_V4, VIP_V6, wait_until,
+    Agent, Backend, BackendKind, Decapsulator, Host, Lab, Replies, Shape, Topology, VIP_V4, VIP_V6,
+    wait_until,
 };
 
 /// How long backends may take to be well.
 const HEALTH_LIMIT: Duration = Duration::from_secs(10);
+
+/// Bytes of an IPv6 header.
+const OUTER_HEADER_BYTES: u16 = 40;
 
 /// A service of the stage: its name, which is its pool's too, and what is behind it.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +56,8 @@ pub(crate) const IPERF: Service = Service {
     backends: 1,
 };
 
+pub(crate) const SERVICES: [Service; 3] = [WEB, ECHO, IPERF];
+
 /// What varies between stages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting {
@@ -89,6 +95,8 @@ pub(crate) struct Stage {
     /// First, since what is first is dropped first.
     pub(crate) agent: Agent,
     _servers: Vec<Backend>,
+    /// What unpacks packets on the backends, where they come packed.
+    pub(crate) unpackers: Vec<Decapsulator>,
     pub(crate) topology: Topology,
     pub(crate) setting: Setting,
 }
@@ -101,8 +109,15 @@ impl Stage {
             routed_client: true,
         };
         let topology = Topology::build(&Lab::new(label), shape);
+        let unpackers = match setting.forward {
+            "dnat" => Vec::new(),
+            "l2-dsr" => {
+                topology.put_vips_on_backends();
+                Vec::new()
+            }
+            _ => unpack_on_backends(&topology),
+        };
         if setting.is_direct() {
-            topology.put_vips_on_backends();
             topology.route_replies(Replies::Direct);
         }
         let servers = topology
@@ -114,6 +129,7 @@ impl Stage {
         let stage = Self {
             agent,
             _servers: servers,
+            unpackers,
             topology,
             setting,
         };
@@ -149,6 +165,12 @@ impl Stage {
         found.expect("the service is there").counters
     }
 
+    /// Packets that backends have unpacked.
+    pub(crate) fn unpacked(&self) -> u64 {
+        let unpacked = self.unpackers.iter().map(|side| side.packets("delivered"));
+        unpacked.sum()
+    }
+
     /// Packets to each backend of a service.
     #[track_caller]
     pub(crate) fn packets_by_backend(&self, service: Service) -> Vec<u64> {
@@ -158,6 +180,14 @@ impl Stage {
         let packets = backends.iter().map(|backend| backend.counters.packets);
         packets.collect()
     }
+}
+
+/// Has backends unpack what they get, which puts the VIPs on them too, and makes room for the outer
+/// header on the way to them.
+fn unpack_on_backends(topology: &Topology) -> Vec<Decapsulator> {
+    topology.widen_back_link(1500 + OUTER_HEADER_BYTES);
+    let hosts = topology.backends.iter();
+    hosts.map(|host| Decapsulator::start(&host.ns)).collect()
 }
 
 /// nginx, the echo and iperf3, where the mode has them: on the host's own address, or on the VIP,
@@ -193,7 +223,7 @@ fn start_servers(host: &Host, setting: Setting) -> Vec<Backend> {
 
 fn config(topology: &Topology, setting: Setting) -> String {
     let interfaces = topology.interfaces();
-    let services = [WEB, ECHO, IPERF].map(|service| service_config(topology, setting, service));
+    let services = SERVICES.map(|service| service_config(topology, setting, service));
     format!(
         "[dataplane]\ninterfaces = {interfaces:?}\n{}",
         services.concat()

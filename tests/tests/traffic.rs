@@ -15,3 +15,5 @@ mod plain;
 mod replies;
 #[path = "traffic/stage.rs"]
 mod stage;
+#[path = "traffic/tunnels.rs"]
+mod tunnels;

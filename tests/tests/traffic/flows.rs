@@ -57,6 +57,8 @@ pub(crate) fn iperf(client: &NetNs, target: SocketAddr, bytes: u64, reverse: boo
     let (address, port) = (target.ip().to_string(), target.port().to_string());
     let bytes_text = bytes.to_string();
     let mut words = vec!["iperf3", "--json", "--connect-timeout", "3000"];
+    // The buffers bound what is on its way at the end; by themselves they grow to megabytes.
+    words.extend(["-w", "256K"]);
     words.extend(["-c", &address, "-p", &port, "-n", &bytes_text]);
     if reverse {
         words.push("-R");

@@ -11,7 +11,10 @@ fn main() -> ExitCode {
         // Whoever reads our output may stop early, as `head` does: that is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            let text = format!("{error:#}");
+            // Complaints about a file begin with its name, where editors look for it.
+            let gap = if text.contains('\n') { '\n' } else { ' ' };
+            eprintln!("error:{gap}{text}");
             ExitCode::FAILURE
         }
     }

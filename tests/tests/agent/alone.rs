@@ -81,6 +81,16 @@ fn a_second_agent_is_refused_with_the_pid_of_the_first() {
     // With nothing in common it is the interface that is taken.
     try_to_run(&other).refused_with(&["another XDP program", "is attached to eth0"]);
 
+    // What is no socket is not removed to make place for one.
+    let letter = stage.topology.lab.write_file("letter", "Dear reader");
+    let misled = Paths {
+        socket: letter.clone(),
+        ..other
+    };
+    try_to_run(&misled).refused_with(&["letter is there and is no socket", "--socket"]);
+    let kept = std::fs::read_to_string(&letter);
+    assert_eq!(kept.expect("read the file"), "Dear reader");
+
     // All this was nothing to the first one.
     assert_eq!(stage.cli("status").code, 0);
     assert_eq!(stage.fetch(WEB), Ok("backend1".to_owned()));

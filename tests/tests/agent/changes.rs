@@ -87,7 +87,15 @@ fn changes_outlive_the_agent_and_are_listed() {
         );
     }
 
+    // What can't be kept is not done.
+    let aside = stage.agent.directory().join("state/changes.new");
+    fs::create_dir(&aside).expect("be in the way");
     let before = effects(&stage);
+    let refused = stage.cli("backend weight web 10.80.1.11:8080 7");
+    refused.refused_with(&["write ", "changes.json"]);
+    assert_eq!(effects(&stage), before);
+    fs::remove_dir(&aside).expect("get out of the way");
+
     let kept = stage.agent.directory().join("state/changes.json");
     let mode = fs::metadata(&kept).expect("the file of changes").mode();
     assert_eq!(mode & 0o777, 0o600);

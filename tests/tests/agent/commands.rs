@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::stage::{self, PATIENCE, Stage, pool};
-use xlb_tests::lab::{Topology, wait_until};
+use xlb_tests::lab::{Topology, agent_binary, wait_until};
 
 /// As the usual configuration, with a pool `spare` that has no service.
 fn with_spare(topology: &Topology) -> String {
@@ -16,6 +16,7 @@ fn every_command_answers_people_and_programs() {
     let mut stage = Stage::prepare("commands", 2, with_spare);
     stage.agent.start_again();
     stage.wait_until_well();
+    by_environment(&stage);
     questions(&stage);
     changes(&stage);
     a_drain_that_is_waited_for(&stage);
@@ -23,6 +24,22 @@ fn every_command_answers_people_and_programs() {
     slips_of_the_finger(&stage);
     what_is_not_well(&mut stage);
     no_agent(&mut stage);
+}
+
+/// Where the agent is can also be said by the environment.
+fn by_environment(stage: &Stage) {
+    let mut command = stage.topology.balancer.ns.command(agent_binary());
+    command
+        .env("XLB_SOCKET", stage.agent.socket_path())
+        .args(["status", "-o", "json"]);
+    let status = stage::run(&mut command).json();
+    assert_eq!(status["pid"], stage.agent.pid());
+    let mut command = stage.topology.balancer.ns.command(agent_binary());
+    command
+        .env("XLB_PIN_DIR", stage.agent.pin_directory())
+        .arg("unload");
+    let holder = format!("pid {}", stage.agent.pid());
+    stage::run(&mut command).refused_with(&["another agent", &holder]);
 }
 
 fn questions(stage: &Stage) {

@@ -29,7 +29,8 @@ pub(super) fn status(global: &Global) -> anyhow::Result<Exit> {
                 print::answer(global.output, &status, tables::status)?;
                 Ok(wellness(&status))
             }
-            Err(error) if is_agent_down(&error) => {
+            // One that hangs is as good as none to who watches.
+            Err(error) if is_agent_down(&error) || matches!(error, ClientError::Timeout { .. }) => {
                 eprintln!("error: {:#}", anyhow::Error::from(error));
                 Ok(Exit::AgentDown)
             }

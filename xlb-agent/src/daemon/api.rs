@@ -1,7 +1,10 @@
 //! The control API's server: HTTP/JSON on a Unix socket. A request becomes a [`Command`] for the
 //! event loop, which alone knows the state.
 
-use std::{os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::Path,
+};
 
 use anyhow::Context;
 use axum::{
@@ -76,14 +79,7 @@ const MAX_CONFIG_BODY_BYTES: usize = 2 * MAX_FILE_BYTES as usize;
 ///
 /// When the socket can't be made.
 pub fn serve(path: &Path) -> anyhow::Result<mpsc::Receiver<Command>> {
-    // A socket of an agent that was killed; the lock says that none runs.
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error)
-                .with_context(|| format!("remove the old control socket {}", path.display()));
-        }
-        Ok(()) | Err(_) => (),
-    }
+    remove_old(path)?;
     let listener = UnixListener::bind(path)
         .with_context(|| format!("listen on the control socket {}", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
@@ -108,6 +104,22 @@ pub fn serve(path: &Path) -> anyhow::Result<mpsc::Receiver<Command>> {
         }
     });
     Ok(receiver)
+}
+
+/// Removes the socket of an agent that was killed; the lock says that none runs. What is no socket
+/// was not an agent's, and stays.
+fn remove_old(path: &Path) -> anyhow::Result<()> {
+    let old = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        found => found.with_context(|| format!("look at {}", path.display()))?,
+    };
+    anyhow::ensure!(
+        old.file_type().is_socket(),
+        "{} is there and is no socket: name another path with --socket",
+        path.display()
+    );
+    std::fs::remove_file(path)
+        .with_context(|| format!("remove the old control socket {}", path.display()))
 }
 
 type Sender = State<mpsc::Sender<Command>>;

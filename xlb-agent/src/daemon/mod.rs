@@ -148,13 +148,13 @@ impl Daemon {
                 options.config.display()
             );
         }
+        let commands = api::serve(&options.socket)?;
         let spec = spec(&merged.config, &view, key);
         let (dataplane, adopted) = Dataplane::open(&options.pin_dir, &spec)?;
         tracing::info!(?adopted, "the data path runs");
         let missed = Missed::new(dataplane.events()?);
         let engine = Engine::adopt(dataplane, key)?;
         let (sender, transitions) = mpsc::channel(TRANSITIONS_WAITING);
-        let commands = api::serve(&options.socket)?;
         let mut daemon = Self {
             options,
             _lock: lock,

@@ -282,6 +282,10 @@ pub mod backend_cause {
     /// Its checks fail, which is not all that `DOWN` may come from, and does not set it while every
     /// backend of the pool fails them.
     pub const FAILING: u16 = 1 << 3;
+    /// It was removed with the word that its connections are kept, whatever the pool says.
+    pub const KEPT: u16 = 1 << 4;
+    /// It was removed with the word that its connections move at once, whatever the pool says.
+    pub const DROPPED: u16 = 1 << 5;
 }
 
 /// The agent's record of a pool: value of `POOLS`, by number from 1. The program does not read it.

@@ -3,9 +3,9 @@
 use std::{fs, net::SocketAddr, os::unix::fs::MetadataExt};
 
 use serde_json::{Value, json};
-use xlb_tests::lab::VIP_V4;
+use xlb_tests::lab::{VIP_V4, wait_until};
 
-use crate::stage::{self, Stage, at, pool};
+use crate::stage::{self, CHECK, PATIENCE, Stage, at, kept_on, pool};
 
 const MORE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(VIP_V4), 81);
 
@@ -48,6 +48,13 @@ fn listed(stage: &Stage) -> Vec<(String, bool)> {
         .iter()
         .map(|change| (name(change), change["stale"].is_null()))
         .collect()
+}
+
+fn without_effect(stage: &Stage) -> Vec<String> {
+    let stale = listed(stage)
+        .into_iter()
+        .filter(|(_, has_effect)| !has_effect);
+    stale.map(|(name, _)| name).collect()
 }
 
 #[test]
@@ -107,7 +114,7 @@ fn changes_outlive_the_agent_and_are_listed() {
     assert_eq!(stage.fetch(MORE), Ok("backend1".to_owned()));
     assert!(stage.fetch(stage::ECHO).is_err());
 
-    at_odds_with_the_file(&mut stage, &all);
+    at_odds_with_the_file(&mut stage);
 
     // What is taken back is forgotten.
     for line in [
@@ -129,8 +136,41 @@ fn changes_outlive_the_agent_and_are_listed() {
     refused.refused_with(&["changes.json is damaged: move it away"]);
 }
 
+#[test]
+fn a_removal_says_what_becomes_of_connections() {
+    let mut stage = Stage::prepare("removal", 4, |topology| {
+        let drop = format!("{CHECK}\non_remove = \"drop\"");
+        stage::usual(topology).replacen(CHECK, &drop, 1)
+    });
+    stage.agent.start_again();
+    stage.wait_until_well();
+    // The third backend is one that a command added.
+    change(&stage, "backend remove web 10.80.1.13:8080");
+    change(&stage, "backend add web 10.80.1.13:8081");
+    stage.wait_for_state("10.80.1.13:8081".parse().expect("an address"), "up");
+    let clients = stage.keep_connections();
+    let on = |backend: &str| kept_on(&clients.snapshot(), backend);
+
+    change(&stage, "backend remove web 10.80.1.13:8081 --drain");
+    change(&stage, "backend remove web 10.80.1.12:8080 --drain");
+    stage.agent.kill9();
+    stage.agent.start_again();
+    change(&stage, "backend remove web 10.80.1.11:8080 --drop");
+    wait_until("what was dropped is broken", PATIENCE, || {
+        on("backend1").iter().all(|goes_on| !goes_on)
+    });
+    for backend in ["backend2", "backend3"] {
+        let kept = on(backend);
+        assert!(
+            !kept.is_empty() && kept.iter().all(|&goes_on| goes_on),
+            "{backend}: {kept:?}"
+        );
+    }
+}
+
 /// The file loses what some changes are about, and gets it back.
-fn at_odds_with_the_file(stage: &mut Stage, all: &[&str]) {
+fn at_odds_with_the_file(stage: &mut Stage) {
+    let all = listed(stage);
     let with = file(stage);
     let without = with.replace("10.80.1.13\", port = 8080", "10.80.1.13\", port = 8079");
     let without = without.replace("\"spare\"", "\"other\"");
@@ -138,12 +178,7 @@ fn at_odds_with_the_file(stage: &mut Stage, all: &[&str]) {
     stage.agent.write_config(&without);
     change(stage, "reload");
     for _ in 0..2 {
-        let stale: Vec<String> = listed(stage)
-            .into_iter()
-            .filter(|(_, has_effect)| !has_effect)
-            .map(|(name, _)| name)
-            .collect();
-        assert_eq!(stale, ["backend-drain", "service-add"]);
+        assert_eq!(without_effect(stage), ["backend-drain", "service-add"]);
         let table = stage.cli("status").out;
         assert!(
             table.contains("none: pool `web` has no backend 10.80.1.13:8080"),
@@ -152,6 +187,10 @@ fn at_odds_with_the_file(stage: &mut Stage, all: &[&str]) {
         assert!(stage.fetch(MORE).is_err());
         stage.agent.restart();
     }
+    // A change that is taken back moves the places of the others in the list.
+    change(stage, "backend weight web 10.80.1.11:8080 1");
+    assert_eq!(without_effect(stage), ["backend-drain", "service-add"]);
+    change(stage, "backend weight web 10.80.1.11:8080 5");
     let warning = "a change made at run time has no effect any more: there is no pool";
     assert_eq!(
         stage.agent.log().matches(warning).count(),
@@ -161,7 +200,7 @@ fn at_odds_with_the_file(stage: &mut Stage, all: &[&str]) {
     );
     stage.agent.write_config(&with);
     change(stage, "reload");
-    let again: Vec<(String, bool)> = all.iter().map(|&name| (name.to_owned(), true)).collect();
-    assert_eq!(listed(stage), again);
+    assert_eq!(without_effect(stage), [""; 0]);
+    assert_eq!(listed(stage).len(), all.len());
     assert_eq!(stage.fetch(MORE), Ok("backend1".to_owned()));
 }

@@ -1,11 +1,14 @@
 //! Changes of the configuration: by commands, and by the file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use xlb_control::{
     api::{Change, Changed},
     config::{
-        Config, Pool,
+        Config, OnRemove, Pool,
         overrides::{self, Admin, BackendKey, Merged, Touched},
     },
 };
@@ -20,8 +23,14 @@ impl Daemon {
         tracing::info!(uid = caller.uid, ?change, "a change is asked for");
         let mut changes = self.changes.clone();
         let admin = self.merged.admin.clone();
+        let said = removal(&change);
         let (changed, touched) =
             overrides::record_on(&mut changes, change, &self.file, &mut self.merged)?;
+        if let (Some((endpoint, word)), Touched::Pool { name, .. }) = (said, &touched) {
+            // The list of changes has no removal of a backend that a command had added.
+            let key = (name.clone(), endpoint);
+            self.merged.removed.insert(key, Some(word));
+        }
         if let Err(error) = state::keep_changes(&self.options.state_dir, &changes) {
             self.take_back(touched);
             return Err(format!("{error:#}"));
@@ -199,6 +208,20 @@ impl Daemon {
             .iter()
             .map(|(key, admin)| (key.clone(), intent(key, admin)))
             .collect()
+    }
+}
+
+/// What a removal says of the backend's connections.
+fn removal(change: &Change) -> Option<(SocketAddr, OnRemove)> {
+    if let Change::BackendRemove {
+        endpoint,
+        connections: Some(connections),
+        ..
+    } = change
+    {
+        Some((*endpoint, *connections))
+    } else {
+        None
     }
 }
 

@@ -9,8 +9,8 @@ use xlb_common::{maps::backend_cause, next_hop::NextHop};
 use xlb_control::{
     api::{Diff, DiffRequest},
     config::{
-        Config, Pool,
-        overrides::{self, Merged},
+        Config, OnRemove, Pool,
+        overrides::{self, BackendKey, Merged},
     },
     health::{State, Target},
 };
@@ -61,6 +61,7 @@ impl Daemon {
             daemon: self,
             next_hops,
             intents: self.intents_of(&then.admin, &self.merged.admin),
+            removed: then.removed.clone(),
         };
         let outlooks = self
             .outlooks(&then.config, &world)
@@ -115,7 +116,9 @@ impl Daemon {
 
     /// Changes of run time that fit the file in force and would not fit the other one.
     fn newly_stale(&self, then: &Merged) -> Vec<String> {
-        let known: BTreeSet<usize> = self.merged.stale.iter().map(|&(at, _)| at).collect();
+        // Places in the list are other ones after each change of it.
+        let now = overrides::apply(&self.file, &self.changes);
+        let known: BTreeSet<usize> = now.stale.iter().map(|&(at, _)| at).collect();
         then.stale
             .iter()
             .filter(|(at, _)| !known.contains(at))
@@ -153,6 +156,7 @@ struct Foreseen<'a> {
     daemon: &'a Daemon,
     next_hops: NextHops,
     intents: BTreeMap<(String, SocketAddr), Intent>,
+    removed: BTreeMap<BackendKey, Option<OnRemove>>,
 }
 
 impl World for Foreseen<'_> {
@@ -161,6 +165,10 @@ impl World for Foreseen<'_> {
             .get(&(pool.to_owned(), endpoint))
             .copied()
             .unwrap_or(Intent::Serve)
+    }
+
+    fn removed(&self, pool: &str) -> BTreeMap<SocketAddr, OnRemove> {
+        world::removed_from(pool, &self.removed)
     }
 
     /// A backend that is not checked yet is as it stands in the maps, or well if it is new.

@@ -230,6 +230,7 @@ impl Daemon {
             next_hops: &self.next_hops,
             checker: &self.probes.checker,
             intents: &self.intents,
+            removed: &self.merged.removed,
         };
         self.engine
             .apply(&self.merged.config, &spec, changed, &known, now_s())?;
@@ -251,6 +252,7 @@ impl Daemon {
             next_hops: &self.next_hops,
             checker: &self.probes.checker,
             intents: &self.intents,
+            removed: &self.merged.removed,
         };
         self.engine
             .update_pool(&self.merged.config, name, &known, now_s())?;

@@ -13,7 +13,7 @@ use xlb_control::{
         MapStatus, Origin, PoolStatus, ProgramStatus, ReasonCount, ServiceHealth, ServiceStatus,
         Status,
     },
-    config::{AllDown, Backend, Pool, Service},
+    config::{AllDown, Backend, Pool, Service, overrides},
     health::{State, Target},
 };
 
@@ -95,8 +95,13 @@ impl Daemon {
     }
 
     fn changes_kept(&self) -> Vec<ChangeStatus> {
+        if self.changes.is_empty() {
+            return Vec::new();
+        }
+        // Places in the list are other ones after each change of it.
+        let merged = overrides::apply(&self.file, &self.changes);
         let stale = |index| {
-            let mut found = self.merged.stale.iter();
+            let mut found = merged.stale.iter();
             found.find(|(place, _)| *place == index)
         };
         let numbered = self.changes.iter().enumerate();

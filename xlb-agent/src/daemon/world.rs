@@ -8,7 +8,7 @@ use std::{
 
 use xlb_common::next_hop::NextHop;
 use xlb_control::{
-    config::{Config, Pool},
+    config::{Config, OnRemove, Pool, overrides::BackendKey},
     health::{Checker, State, Target},
 };
 
@@ -25,6 +25,18 @@ pub(super) struct Known<'a> {
     pub(super) checker: &'a Checker,
     /// What commands ask of backends.
     pub(super) intents: &'a BTreeMap<(String, SocketAddr), Intent>,
+    /// What they said of the connections of backends that they removed.
+    pub(super) removed: &'a BTreeMap<BackendKey, Option<OnRemove>>,
+}
+
+/// Of what was said of removed backends, what is about one pool.
+pub(super) fn removed_from(
+    pool: &str,
+    removed: &BTreeMap<BackendKey, Option<OnRemove>>,
+) -> BTreeMap<SocketAddr, OnRemove> {
+    let said = removed.iter().filter(|((of, _), _)| of == pool);
+    said.filter_map(|((_, endpoint), word)| Some((*endpoint, (*word)?)))
+        .collect()
 }
 
 impl World for Known<'_> {
@@ -33,6 +45,10 @@ impl World for Known<'_> {
             .get(&(pool.to_owned(), endpoint))
             .copied()
             .unwrap_or(Intent::Serve)
+    }
+
+    fn removed(&self, pool: &str) -> BTreeMap<SocketAddr, OnRemove> {
+        removed_from(pool, self.removed)
     }
 
     fn is_well(&self, pool: &Pool, endpoint: SocketAddr) -> bool {

@@ -17,6 +17,10 @@ use crate::plan::{Intent, MemberGoal, PoolGoal};
 pub trait World {
     /// What the operator wants of it.
     fn intent(&self, pool: &str, endpoint: SocketAddr) -> Intent;
+    /// What commands said of the connections of backends that they removed from a pool.
+    fn removed(&self, _pool: &str) -> BTreeMap<SocketAddr, OnRemove> {
+        BTreeMap::new()
+    }
     /// Whether its checks find it well, or have found nothing yet.
     fn is_well(&self, pool: &Pool, endpoint: SocketAddr) -> bool;
     /// Where its frames go, and the source of outer headers.
@@ -54,7 +58,8 @@ pub fn of_pool(number: u32, config: &Config, pool: &Pool, world: &impl World) ->
         members,
         down_grace: pool.down_grace,
         slow_start_s: u32::try_from(pool.slow_start.as_secs()).unwrap_or(u32::MAX),
-        drop_removed: pool.on_remove == OnRemove::Drop,
+        on_remove: pool.on_remove,
+        removed: world.removed(&pool.name),
     }
 }
 

@@ -7,11 +7,11 @@
 mod pool;
 mod ramp;
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 pub use pool::{NumbersUsedUp, PoolPlan, plan_pool};
 use xlb_common::{maps::Backend, next_hop::NextHop, slot::SlotWord};
-use xlb_control::config::Grace;
+use xlb_control::config::{Grace, OnRemove};
 
 use crate::slots::Write;
 
@@ -26,8 +26,10 @@ pub struct PoolGoal {
     pub down_grace: Grace,
     /// Seconds that a backend which comes back takes until it has its whole share.
     pub slow_start_s: u32,
-    /// Whether a backend that is no longer configured loses its connections at once.
-    pub drop_removed: bool,
+    /// What becomes of the connections of a backend that is no longer configured.
+    pub on_remove: OnRemove,
+    /// What was said of them about single backends.
+    pub removed: BTreeMap<SocketAddr, OnRemove>,
 }
 
 /// A backend as it should be.

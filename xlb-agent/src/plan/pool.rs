@@ -9,7 +9,7 @@ use xlb_common::{
     maps::{Backend, backend_cause, backend_flag, outer_sum},
     slot::SlotWord,
 };
-use xlb_control::config::Grace;
+use xlb_control::config::{Grace, OnRemove};
 
 use super::{Intent, MemberGoal, Op, PoolActual, PoolGoal, ramp};
 use crate::{
@@ -91,7 +91,7 @@ pub fn plan_pool(
             planned.add(
                 number,
                 Some((number, entry)),
-                removed(entry, goal.drop_removed, all_down),
+                removed(entry, goal, all_down),
             );
         }
     }
@@ -285,9 +285,20 @@ fn bury_if_due(
     }
 }
 
-fn removed(mut entry: Backend, drop: bool, all_down: bool) -> Backend {
-    entry.cause = backend_cause::REMOVED;
+/// What was said when the backend was removed stays with it.
+fn removed(mut entry: Backend, goal: &PoolGoal, all_down: bool) -> Backend {
+    const SAID: u16 = backend_cause::KEPT | backend_cause::DROPPED;
+    let said = match goal.removed.get(&endpoint::of(&entry)) {
+        Some(OnRemove::Drain) => backend_cause::KEPT,
+        Some(OnRemove::Drop) => backend_cause::DROPPED,
+        None => entry.cause & SAID,
+    };
+    entry.cause = backend_cause::REMOVED | said;
     entry.flags |= backend_flag::DRAIN;
+    let drop = match said {
+        0 => goal.on_remove == OnRemove::Drop,
+        said => said == backend_cause::DROPPED,
+    };
     if drop && !all_down {
         entry.flags |= backend_flag::DEAD;
     }

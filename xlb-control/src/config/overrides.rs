@@ -41,7 +41,8 @@ pub struct Merged {
     pub config: Config,
     /// Backends that the operator has disabled or drains.
     pub admin: BTreeMap<BackendKey, Admin>,
-    /// Backends of the file that are removed, and what was said about their connections.
+    /// Backends that are removed, and what was said about their connections: those of the file, and
+    /// what the owner of this adds.
     pub removed: BTreeMap<BackendKey, Option<OnRemove>>,
     /// Changes that no longer fit: their place in the list, and why.
     pub stale: Vec<(usize, String)>,

@@ -34,7 +34,8 @@ impl Pool {
                 members: vec![member(11), member(12), member(13)],
                 down_grace: Grace::For(Duration::from_secs(10)),
                 slow_start_s: 0,
-                drop_removed: false,
+                on_remove: OnRemove::Drain,
+                removed: BTreeMap::new(),
             },
             backends: Vec::new(),
             words: vec![SlotWord::default(); SLOTS],
@@ -178,10 +179,30 @@ fn a_backend_that_is_disabled_or_dropped_is_left_at_once() {
     let (disabled, dropped) = (pool.number(11), pool.number(12));
     pool.goal.members[0].intent = Intent::Disabled;
     pool.goal.members.remove(1);
-    pool.goal.drop_removed = true;
+    pool.goal.on_remove = OnRemove::Drop;
     pool.step(NOW_S);
     let named = |word: SlotWord| word.stable() == disabled || word.stable() == dropped;
     assert_eq!(pool.count(named), 0);
+}
+
+#[test]
+fn what_is_said_of_a_removed_backend_stands_above_what_the_pool_says() {
+    for (on_remove, said, stays) in [
+        (OnRemove::Drain, OnRemove::Drop, false),
+        (OnRemove::Drop, OnRemove::Drain, true),
+    ] {
+        let mut pool = Pool::new();
+        let number = pool.number(12);
+        let endpoint = pool.goal.members.remove(1).endpoint;
+        pool.goal.on_remove = on_remove;
+        pool.goal.removed.insert(endpoint, said);
+        pool.step(NOW_S);
+        assert_eq!(pool.count(|word| word.stable() == number) > 0, stays);
+        // The next agent knows it from the maps alone.
+        pool.goal.removed.clear();
+        pool.step(NOW_S);
+        assert_eq!(pool.count(|word| word.stable() == number) > 0, stays);
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use xlb_tests::lab::{Agent, NetNs, Process};
 /// How long an agent may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(300);
 /// How long a call may take.
-const CALL_LIMIT: Duration = Duration::from_secs(120);
+const CALL_LIMIT: Duration = Duration::from_secs(300);
 /// Time between two attempts to reach an agent that starts.
 const RETRY: Duration = Duration::from_millis(1);
 

@@ -21,12 +21,14 @@ if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' > "$policy"
     chmod 755 "$policy"
 fi
-had_nginx=no
-[ ! -e /etc/init.d/nginx ] || had_nginx=yes
+fresh=
+for service in nginx haproxy; do
+    [ -e "/etc/init.d/$service" ] || fresh="$fresh $service"
+done
 DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends --no-remove "$@"
-if [ "$had_nginx" = no ] && [ -e /etc/init.d/nginx ]; then
-    update-rc.d nginx disable
-fi
+for service in $fresh; do
+    if [ -e "/etc/init.d/$service" ]; then update-rc.d "$service" disable; fi
+done
 "#;
 
 /// How this user may install packages.

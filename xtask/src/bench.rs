@@ -17,6 +17,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     test::ensure_root("bench")?;
     setup::ensure_tools()?;
+    setup::ensure_bench_tools()?;
     build::ebpf()?;
     process::say("Building the agent and the benchmark, optimized");
     process::run(build::host_cargo().args([

@@ -1,4 +1,6 @@
-//! The programs that the demonstration and the tests call, and the package of each on Debian.
+//! The programs that the demonstration, the tests and the benchmark call, and the package of each on Debian.
+
+use std::{path::Path, process::Command};
 
 use crate::workspace;
 
@@ -70,10 +72,64 @@ pub(crate) const TOOLS: [Tool; 11] = [
     },
 ];
 
+/// What the benchmark calls besides.
+const BENCH_TOOLS: [Tool; 1] = [Tool {
+    command: "haproxy",
+    package: "haproxy",
+}];
+
+/// What nginx balances connections with. Debian has it in a package of its own.
+const STREAM_MODULE: Tool = Tool {
+    command: "nginx's stream module",
+    package: "libnginx-mod-stream",
+};
+
+/// Where Debian's package puts it.
+const STREAM_MODULE_PATH: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
 /// The tools of `TOOLS` that are not on this machine.
 pub(crate) fn missing_tools() -> Vec<Tool> {
-    TOOLS
-        .into_iter()
+    missing_of(&TOOLS)
+}
+
+/// What the benchmark calls besides and is not on this machine.
+pub(crate) fn missing_bench_tools() -> Vec<Tool> {
+    let mut missing = missing_of(&BENCH_TOOLS);
+    let built_in = || {
+        let output = Command::new("nginx").arg("-V").output();
+        output.is_ok_and(|output| has_stream(&String::from_utf8_lossy(&output.stderr)))
+    };
+    if !Path::new(STREAM_MODULE_PATH).exists() && !built_in() {
+        missing.push(STREAM_MODULE);
+    }
+    missing
+}
+
+fn missing_of(tools: &[Tool]) -> Vec<Tool> {
+    tools
+        .iter()
+        .copied()
         .filter(|tool| workspace::find_command(tool.command).is_none())
         .collect()
+}
+
+/// Whether nginx, by its own account, was built with the stream module in it.
+fn has_stream(account: &str) -> bool {
+    account
+        .split_whitespace()
+        .any(|word| word == "--with-stream")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_has_to_be_loaded_is_not_built_in() {
+        assert!(has_stream(
+            "configure arguments: --with-stream --with-debug"
+        ));
+        let dynamic = "configure arguments: --with-stream=dynamic --with-stream_ssl_module";
+        assert!(!has_stream(dynamic));
+    }
 }

@@ -8,7 +8,8 @@ use crate::{
     apt::Apt,
     process::{self, say},
     requirements::{
-        COMPILER_PACKAGES, LINKER_LLVM, LINKER_PACKAGES, LINKER_VERSION, Tool, missing_tools,
+        COMPILER_PACKAGES, LINKER_LLVM, LINKER_PACKAGES, LINKER_VERSION, Tool, missing_bench_tools,
+        missing_tools,
     },
     toolchain::{self, Missing, Toolchain},
     workspace,
@@ -64,23 +65,29 @@ pub(crate) fn ensure_toolchain() -> Result<Toolchain> {
 
 /// Makes sure that all is there that the demonstration and the tests call.
 pub(crate) fn ensure_tools() -> Result<()> {
-    let missing = missing_tools();
-    if missing.is_empty() {
+    ensure("The demonstration and the tests need", missing_tools)
+}
+
+/// Makes sure that all is there that the benchmark calls besides.
+pub(crate) fn ensure_bench_tools() -> Result<()> {
+    ensure("The benchmark needs", missing_bench_tools)
+}
+
+fn ensure(who_needs: &str, missing: impl Fn() -> Vec<Tool>) -> Result<()> {
+    let before = missing();
+    if before.is_empty() {
         return Ok(());
     }
-    say(&format!(
-        "The demonstration and the tests need {}",
-        commands(&missing)
-    ));
+    say(&format!("{who_needs} {}", commands(&before)));
     let Some(apt) = Apt::find() else {
-        bail!("{}", by_hand(None, &missing));
+        bail!("{}", by_hand(None, &before));
     };
-    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    let packages: Vec<&str> = before.iter().map(|tool| tool.package).collect();
     apt.update()?;
     apt.install(&packages)?;
-    let missing = missing_tools();
-    if !missing.is_empty() {
-        bail!("{}", by_hand(None, &missing));
+    let after = missing();
+    if !after.is_empty() {
+        bail!("{}", by_hand(None, &after));
     }
     Ok(())
 }

@@ -9,12 +9,9 @@ use std::{path::Path, time::Duration};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, ProgramArray},
-    programs::{
-        ProgramFd, TestRun as _, Xdp,
-        xdp::XdpAttachType,
-    },
+    programs::{ProgramFd, TestRun as _, TestRunOptions, TestRunResult, Xdp},
 };
-use aya::programs::{TestRunOptions, TestRunResult};
+use aya_obj::programs::XdpAttachType;
 use xlb_tests::lab::NetNs;
 
 use super::traffic::Traffic;

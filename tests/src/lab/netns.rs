@@ -210,7 +210,7 @@ impl NetNs {
     /// Has an interface look at once at what the other end sends from XDP. A veth that has GRO
     /// alone takes such packets in, but is not woken by them: only other traffic does that, and
     /// without it the ring fills up for good.
-    fn take_in_from_xdp(&self, interface: &str) {
+    pub fn take_in_from_xdp(&self, interface: &str) {
         let pin = self.lab.bpffs().join("pass");
         self.run(|| {
             if !pin.exists() {

@@ -5,6 +5,8 @@
 mod check;
 #[path = "datapath/decap.rs"]
 mod decap;
+#[path = "datapath/decap_chance.rs"]
+mod decap_chance;
 #[path = "datapath/decap_rig.rs"]
 mod decap_rig;
 #[path = "datapath/forwarding.rs"]
@@ -27,5 +29,9 @@ mod refusals;
 mod replies;
 #[path = "datapath/rig.rs"]
 mod rig;
+#[path = "datapath/second_chance.rs"]
+mod second_chance;
 #[path = "datapath/slots.rs"]
 mod slots;
+#[path = "datapath/sockets.rs"]
+mod sockets;

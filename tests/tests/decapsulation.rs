@@ -1,5 +1,8 @@
 //! The backend's side: the real `xlb-agent backend run`, behind the real agent and by itself.
 
+#[path = "decapsulation/second_chance.rs"]
+mod second_chance;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::Path,

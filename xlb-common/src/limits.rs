@@ -29,8 +29,14 @@ pub const EVENTS_BYTES: u32 = 64 * 1024;
 /// Bytes of a pool's name in the agent's record, padded with zeros.
 pub const NAME_BYTES: usize = 64;
 
-/// Prefixes, a family, that a backend takes encapsulated packets from.
+/// Prefixes, a family, that a backend takes encapsulated packets from, or passes packets on to.
 pub const MAX_BALANCER_PREFIXES: u32 = 1024;
+
+/// Backends, a family, that a backend knows the way to, to pass packets on to them.
+pub const MAX_ALTERNATIVES: u32 = 1024;
+
+/// Bytes of the ring buffer of events of the decapsulation program.
+pub const DECAP_EVENTS_BYTES: u32 = 16 * 1024;
 
 /// VIPs, a family, that a backend takes encapsulated packets for.
 pub const MAX_BACKEND_VIPS: u32 = 65_536;

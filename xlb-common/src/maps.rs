@@ -97,6 +97,8 @@ pub mod feature {
     pub const BY_CONNECTION: u32 = 1 << 7;
     /// Services with an affinity to the client's address.
     pub const CLIENT_IP: u32 = 1 << 8;
+    /// Packets may name an alternative backend.
+    pub const SECOND_CHANCE: u32 = 1 << 9;
 
     /// Every feature with its name.
     pub const ALL: &[(u32, &str)] = &[
@@ -109,6 +111,7 @@ pub mod feature {
         (TRACKED, "tracked"),
         (BY_CONNECTION, "by-connection"),
         (CLIENT_IP, "client-ip"),
+        (SECOND_CHANCE, "second-chance"),
     ];
 }
 
@@ -157,8 +160,10 @@ pub struct Service {
     pub family: u8,
     /// One of [`forward`].
     pub forward: u8,
+    /// Bits of [`service_option`].
+    pub options: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
     /// First entry of the pool's ring in the arena.
     pub ring_offset: u32,
     /// Slots of the pool's ring.
@@ -181,6 +186,13 @@ pub struct Service {
 }
 
 const _: () = assert!(size_of::<Service>() == 64);
+
+/// Bits of [`Service::options`].
+pub mod service_option {
+    /// Packets that the tables know nothing of name the backend of the other meaning of their slot
+    /// as an alternative.
+    pub const SECOND_CHANCE: u8 = 1 << 0;
+}
 
 /// Bits of [`Service::state`].
 pub mod service_state {

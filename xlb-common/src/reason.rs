@@ -108,6 +108,9 @@ reasons! {
     /// A new connection went to its slot's older backend, since the flow table was full. Counted
     /// besides the packet's own end.
     FlowTableFullToStable = "flow-table-full-to-stable", Pass;
+    /// Sent to its slot's older backend with the newer one as the alternative, counted besides the
+    /// packet's own end.
+    SecondChance = "second-chance", Pass;
     /// A lookup of the kernel's routes for a reply, counted besides the packet's own end.
     FibLookup = "fib-lookup", Pass;
 }
@@ -116,7 +119,10 @@ impl Reason {
     /// Whether the reason is an event on a packet's way rather than its end.
     #[must_use]
     pub const fn is_event(self) -> bool {
-        matches!(self, Self::FlowTableFullToStable | Self::FibLookup)
+        matches!(
+            self,
+            Self::FlowTableFullToStable | Self::SecondChance | Self::FibLookup
+        )
     }
 }
 

@@ -46,6 +46,10 @@ pub trait Family: Sized {
     fn flow_key(packet: &Packet<Self>, ports: Ports, protocol: u8) -> FlowKey;
     /// An address out of a map's value.
     fn address(bytes: &[u8; 16]) -> Self::Address;
+    /// Whether two addresses are one.
+    fn equal(a: Self::Address, b: Self::Address) -> bool;
+    /// Bytes of the packet, its IP header among them.
+    fn ip_bytes(frame: &Frame<'_>) -> Result<usize, Reason>;
     /// Takes one from the TTL or hop limit.
     fn hop(frame: &mut Frame<'_>) -> Result<(), Reason>;
     /// Sets the destination; gives the change of the transport's checksum.

@@ -2,12 +2,18 @@
 
 use xlb_common::{
     checksum,
-    maps::{Backend, Service, feature, forward, protocol},
+    maps::{Backend, Service, feature, forward, protocol, service_option},
     reason::Reason,
     wire::{TcpHeader, UdpHeader},
 };
 
-use crate::{family::Family, frame::Frame, globals, select::Selected};
+use crate::{
+    family::Family,
+    frame::Frame,
+    globals,
+    maps::{self, BACKENDS},
+    select::Selected,
+};
 
 /// Rewrites a packet for its backend, in the service's forwarding mode. `mtu` is that of the
 /// interface that it leaves by.
@@ -24,6 +30,11 @@ pub fn towards_backend<F: Family>(
     if globals::has(feature::DNAT) && service.forward == forward::DNAT {
         destination::<F>(frame, backend, protocol)
     } else if globals::has(feature::IPIP) && service.forward == forward::IPIP {
+        if globals::has(feature::SECOND_CHANCE)
+            && service.options & service_option::SECOND_CHANCE != 0
+        {
+            name_alternative::<F>(frame, selected, mtu)?;
+        }
         F::encapsulate(frame, backend, mtu, selected.hash)
     } else if globals::has(feature::L2_DSR) && service.forward == forward::L2_DSR {
         // The frame's new destination is all that the backend needs.
@@ -31,6 +42,31 @@ pub fn towards_backend<F: Family>(
     } else {
         Err(Reason::Inconsistent)
     }
+}
+
+/// Puts a header to the alternative, if there is one, around the packet before the one to its
+/// backend. A packet that would become too big goes without.
+#[inline(always)]
+fn name_alternative<F: Family>(
+    frame: &mut Frame<'_>,
+    selected: &Selected,
+    mtu: u16,
+) -> Result<(), Reason> {
+    if selected.alternative == 0 {
+        return Ok(());
+    }
+    let Some(alternative) = BACKENDS.get(u32::from(selected.alternative)) else {
+        return Err(Reason::Inconsistent);
+    };
+    let is_itself = F::equal(
+        F::address(&alternative.address),
+        F::address(&selected.backend.address),
+    );
+    if is_itself || F::ip_bytes(frame)? + 2 * F::OUTER_BYTES > mtu as usize {
+        return Ok(());
+    }
+    maps::count(Reason::SecondChance);
+    F::encapsulate(frame, alternative, mtu, selected.hash)
 }
 
 /// Rewrites a backend's reply, so that it comes from the VIP.

@@ -28,6 +28,24 @@ pub struct Selected {
     pub backend: &'static Backend,
     /// Hash of the flow.
     pub hash: u32,
+    /// Number of the backend that may have the flow if this one does not; 0: none.
+    pub alternative: u16,
+}
+
+/// Numbers of backends.
+struct Choice {
+    first: u16,
+    alternative: u16,
+}
+
+impl Choice {
+    #[inline(always)]
+    const fn only(first: u16) -> Self {
+        Self {
+            first,
+            alternative: 0,
+        }
+    }
 }
 
 /// Selects the backend: by the ring alone while its pool is at rest, by the rule of moving slots
@@ -47,8 +65,8 @@ pub fn select<F: Family>(
         F::hash(globals::hash_key(), packet, ports, protocol)
     };
     let index = service.ring_offset + hash::slot(hash, service.ring_slots);
-    let number = if state & service_state::NOT_AT_REST == 0 {
-        at_rest(index)?
+    let choice = if state & service_state::NOT_AT_REST == 0 {
+        Choice::only(at_rest(index)?)
     } else if state & service_state::REFUSE != 0 {
         return Err(Reason::AllDown);
     } else {
@@ -59,13 +77,17 @@ pub fn select<F: Family>(
         };
         moving(packet, ports, protocol, index, decision)?
     };
-    if number == 0 {
+    if choice.first == 0 {
         return Err(Reason::NoBackend);
     }
     let backend = BACKENDS
-        .get(u32::from(number))
+        .get(u32::from(choice.first))
         .ok_or(Reason::Inconsistent)?;
-    Ok(Selected { backend, hash })
+    Ok(Selected {
+        backend,
+        hash,
+        alternative: choice.alternative,
+    })
 }
 
 #[inline(always)]
@@ -82,13 +104,13 @@ fn moving<F: Family>(
     protocol: u8,
     index: u32,
     decision: Decision,
-) -> Result<u16, Reason> {
+) -> Result<Choice, Reason> {
     let word = maps::arena(&SLOTS, index).ok_or(Reason::Inconsistent)?;
     // SAFETY: the entry lies in the map; the agent may write it meanwhile, hence volatile.
     let word = SlotWord(unsafe { word.read_volatile() });
     let word = word.with_mark(word.is_marked() || decision.tracks());
     if !word.is_marked() {
-        return Ok(word.stable());
+        return Ok(Choice::only(word.stable()));
     }
     let mut closes = false;
     let kind = match packet.transport {
@@ -107,7 +129,7 @@ fn moving<F: Family>(
         | Transport::Icmp
         | Transport::Fragment
         | Transport::Truncated
-        | Transport::Other => return Ok(word.target()),
+        | Transport::Other => return Ok(Choice::only(word.target())),
     };
     let key = F::flow_key(packet, ports, protocol);
     let mut tables = MovingSlot::new(key, index, decision);
@@ -121,5 +143,14 @@ fn moving<F: Family>(
     if decision.counts() && (closes || verdict.what == What::Moved) {
         tables.release();
     }
-    Ok(verdict.backend)
+    let mut choice = Choice::only(verdict.backend);
+    // A flow that began at another node while the slot moved lives at the target, and has no record
+    // here.
+    if globals::has(feature::SECOND_CHANCE)
+        && verdict.what == What::Missed
+        && word.target() != word.stable()
+    {
+        choice.alternative = word.target();
+    }
+    Ok(choice)
 }

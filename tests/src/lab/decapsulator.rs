@@ -26,12 +26,14 @@ pub struct Decapsulator {
 }
 
 impl Decapsulator {
-    /// Starts it on a backend of a topology, for both VIPs and all balancers there, and waits until
-    /// it is ready.
+    /// Starts it on a backend of a topology, for both VIPs, all balancers and as a peer of all
+    /// backends there, and waits until it is ready.
     #[track_caller]
     pub fn start(ns: &NetNs) -> Self {
         let vips = [IpAddr::V4(VIP_V4), IpAddr::V6(VIP_V6)];
-        Self::start_with(ns, &Self::config(&["10.80.0.0/16", "fd80::/32"], &vips))
+        let peers = "peers = [\"10.80.1.0/24\", \"fd80:0:0:1::/64\"]\n";
+        let config = Self::config(&["10.80.0.0/16", "fd80::/32"], &vips);
+        Self::start_with(ns, &(config + peers))
     }
 
     /// A configuration for `eth0`.

@@ -4,20 +4,27 @@ use std::net::IpAddr;
 
 use aya::{
     Ebpf,
-    maps::{HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+    maps::{HashMap, LpmTrie, PerCpuArray, RingBuf, lpm_trie::Key},
     programs::{TestRun, TestRunOptions, Xdp},
 };
 use xlb_common::{
-    decap::{PROGRAM, Reason, name, vip_flag},
+    decap::{Hop, PROGRAM, Reason, name, vip_flag},
+    maps::{Event, event},
     reason::Action,
 };
 
 use crate::{
     check::{DROP, PASS, hex},
-    frame::verify_checksums,
+    frame::{ETHERNET_BYTES, verify_checksums},
     kinds::{outer_source, vip},
     program,
 };
+
+/// The flow label of a frame's outermost IPv6 header.
+pub(crate) fn flow_label(frame: &[u8]) -> u32 {
+    let word = &frame[ETHERNET_BYTES..ETHERNET_BYTES + 4];
+    u32::from_be_bytes(word.try_into().expect("four bytes")) & 0x000f_ffff
+}
 
 /// The program with its maps.
 pub(crate) struct DecapRig {
@@ -44,14 +51,24 @@ impl DecapRig {
     }
 
     pub(crate) fn put_balancer(&mut self, prefix: IpAddr, bits: u32) {
+        self.put_prefix([name::BALANCERS4, name::BALANCERS6], prefix, bits);
+    }
+
+    /// Lets packets be passed on to a backend.
+    pub(crate) fn put_peer(&mut self, address: IpAddr) {
+        let bits = if address.is_ipv6() { 128 } else { 32 };
+        self.put_prefix([name::PEERS4, name::PEERS6], address, bits);
+    }
+
+    fn put_prefix(&mut self, maps: [&str; 2], prefix: IpAddr, bits: u32) {
         match prefix {
             IpAddr::V4(address) => {
-                let map = self.ebpf.map_mut(name::BALANCERS4).expect("the map");
+                let map = self.ebpf.map_mut(maps[0]).expect("the map");
                 let mut trie = LpmTrie::<_, [u8; 4], u32>::try_from(map).expect("a trie");
                 trie.insert(&Key::new(bits, address.octets()), 1, 0)
             }
             IpAddr::V6(address) => {
-                let map = self.ebpf.map_mut(name::BALANCERS6).expect("the map");
+                let map = self.ebpf.map_mut(maps[1]).expect("the map");
                 let mut trie = LpmTrie::<_, [u8; 16], u32>::try_from(map).expect("a trie");
                 trie.insert(&Key::new(bits, address.octets()), 1, 0)
             }
@@ -73,6 +90,38 @@ impl DecapRig {
             }
         }
         .expect("a VIP");
+    }
+
+    /// Tells the program the way to a backend.
+    pub(crate) fn put_hop(&mut self, address: IpAddr, hop: &Hop) {
+        // SAFETY: it is integers without padding, as many bytes as stand there.
+        let hop = unsafe { std::ptr::from_ref(hop).cast::<[u8; 16]>().read() };
+        match address {
+            IpAddr::V4(address) => {
+                let map = self.ebpf.map_mut(name::ALTERNATIVES4).expect("the map");
+                let mut hops = HashMap::<_, [u8; 4], [u8; 16]>::try_from(map).expect("a hash");
+                hops.insert(address.octets(), hop, 0)
+            }
+            IpAddr::V6(address) => {
+                let map = self.ebpf.map_mut(name::ALTERNATIVES6).expect("the map");
+                let mut hops = HashMap::<_, [u8; 16], [u8; 16]>::try_from(map).expect("a hash");
+                hops.insert(address.octets(), hop, 0)
+            }
+        }
+        .expect("a way");
+    }
+
+    /// Addresses of which the program told the agent that it misses the way to them.
+    pub(crate) fn missed(&mut self) -> Vec<[u8; 16]> {
+        let map = self.ebpf.map_mut(name::DECAP_EVENTS).expect("the map");
+        let mut events = RingBuf::try_from(map).expect("a ring buffer");
+        let mut addresses = Vec::new();
+        while let Some(entry) = events.next() {
+            assert_eq!(entry.len(), size_of::<Event>());
+            assert_eq!(entry[..4], event::NEIGHBOUR_MISSING.to_ne_bytes());
+            addresses.push(entry[8..24].try_into().expect("sixteen bytes"));
+        }
+        addresses
     }
 
     fn reasons(&self) -> Vec<u64> {
@@ -107,9 +156,14 @@ impl DecapRig {
 
     /// Runs the program and expects the packet to be given to the host as `bytes`.
     pub(crate) fn delivers(&self, name: &str, input: &[u8], bytes: &[u8]) {
+        self.gives(name, input, (PASS, Reason::Delivered), bytes);
+    }
+
+    /// Runs the program and expects this action for this reason, and these bytes.
+    pub(crate) fn gives(&self, name: &str, input: &[u8], end: (u32, Reason), bytes: &[u8]) {
         let (action, output, reasons) = self.run(input);
-        assert_eq!(reasons, [(Reason::Delivered, 1)], "{name}: reasons");
-        assert_eq!(action, PASS, "{name}: action");
+        assert_eq!(reasons, [(end.1, 1)], "{name}: reasons");
+        assert_eq!(action, end.0, "{name}: action");
         assert_eq!(hex(&output), hex(bytes), "{name}: bytes");
         verify_checksums(name, &output);
     }

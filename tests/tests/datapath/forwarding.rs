@@ -7,6 +7,7 @@ use xlb_common::{
 
 use crate::{
     check::{Expected, REDIRECT, TX},
+    decap_rig::flow_label,
     frame::{Carries, ETHERNET_BYTES, Frame, IPV4_BYTES},
     kinds::{
         ALL_FEATURES, CLIENT_PORT, Kind, MTU, OTHER, backend, backend_mac, egress_mac, outer_source,
@@ -27,11 +28,6 @@ fn expected(rig: &Rig, kind: Kind, request: &Frame) -> Vec<u8> {
         0
     };
     inner.encapsulated(outer_source(kind.v6), kind.backend(), label)
-}
-
-fn flow_label(frame: &[u8]) -> u32 {
-    let word = &frame[ETHERNET_BYTES..ETHERNET_BYTES + 4];
-    u32::from_be_bytes(word.try_into().expect("four bytes")) & 0x000f_ffff
 }
 
 /// Offset in bytes of a UDP checksum within an IPv4 frame.

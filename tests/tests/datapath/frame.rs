@@ -31,6 +31,8 @@ pub(crate) enum Carries {
     Fin(u32),
     /// The same with RST.
     Rst(u32),
+    /// The same, with the number that it acknowledges.
+    Acknowledgment(u32, u32),
     Udp,
     EchoRequest,
     EchoReply,
@@ -69,12 +71,16 @@ impl Frame {
             Carries::Syn(sequence)
             | Carries::Segment(sequence)
             | Carries::Fin(sequence)
-            | Carries::Rst(sequence) => {
+            | Carries::Rst(sequence)
+            | Carries::Acknowledgment(sequence, _) => {
                 let mut header = TcpHeader::new(from, to, sequence, 64_240);
                 header.syn = matches!(self.carries, Carries::Syn(_));
                 header.ack = !header.syn;
                 header.fin = matches!(self.carries, Carries::Fin(_));
                 header.rst = matches!(self.carries, Carries::Rst(_));
+                if let Carries::Acknowledgment(_, acknowledged) = self.carries {
+                    header.acknowledgment_number = acknowledged;
+                }
                 builder.tcp_header(header).write(&mut bytes, &self.payload)
             }
             Carries::Udp => builder.udp(from, to).write(&mut bytes, &self.payload),
@@ -97,31 +103,7 @@ impl Frame {
 
     /// The frame's bytes in an outer header, with this flow label if that is an IPv6 header.
     pub(crate) fn encapsulated(&self, from: IpAddr, to: IpAddr, flow_label: u32) -> Vec<u8> {
-        let inner = self.bytes();
-        let (ethernet, inner) = inner.split_at(ETHERNET_BYTES);
-        let number = if self.source.is_ipv4() {
-            IpNumber::IPV4
-        } else {
-            IpNumber::IPV6
-        };
-        let mut bytes = ethernet.to_vec();
-        bytes[12..].copy_from_slice(&ether_type(from));
-        match ip(from, to, 64) {
-            IpHeaders::Ipv4(mut header, _) => {
-                header.protocol = number;
-                header.set_payload_len(inner.len()).expect("a length");
-                header.header_checksum = header.calc_header_checksum();
-                header.write(&mut bytes).expect("a header");
-            }
-            IpHeaders::Ipv6(mut header, _) => {
-                header.next_header = number;
-                header.set_payload_length(inner.len()).expect("a length");
-                header.flow_label = Ipv6FlowLabel::try_new(flow_label).expect("20 bits");
-                header.write(&mut bytes).expect("a header");
-            }
-        }
-        bytes.extend_from_slice(inner);
-        bytes
+        encapsulated(&self.bytes(), from, to, flow_label)
     }
 
     /// Offset of what follows the IP header.
@@ -133,6 +115,34 @@ impl Frame {
                 IPV6_BYTES
             }
     }
+}
+
+/// A frame's bytes in an outer header, with this flow label if that is an IPv6 header.
+pub(crate) fn encapsulated(frame: &[u8], from: IpAddr, to: IpAddr, flow_label: u32) -> Vec<u8> {
+    let (ethernet, inner) = frame.split_at(ETHERNET_BYTES);
+    let number = if ethernet[12..] == [0x08, 0x00] {
+        IpNumber::IPV4
+    } else {
+        IpNumber::IPV6
+    };
+    let mut bytes = ethernet.to_vec();
+    bytes[12..].copy_from_slice(&ether_type(from));
+    match ip(from, to, 64) {
+        IpHeaders::Ipv4(mut header, _) => {
+            header.protocol = number;
+            header.set_payload_len(inner.len()).expect("a length");
+            header.header_checksum = header.calc_header_checksum();
+            header.write(&mut bytes).expect("a header");
+        }
+        IpHeaders::Ipv6(mut header, _) => {
+            header.next_header = number;
+            header.set_payload_length(inner.len()).expect("a length");
+            header.flow_label = Ipv6FlowLabel::try_new(flow_label).expect("20 bits");
+            header.write(&mut bytes).expect("a header");
+        }
+    }
+    bytes.extend_from_slice(inner);
+    bytes
 }
 
 /// EtherType of the family of an address.

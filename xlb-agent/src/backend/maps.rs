@@ -1,10 +1,14 @@
 //! What the program's maps hold: desired minus actual is added, then actual minus desired removed.
 
-use std::{collections::BTreeSet, io, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use xlb_common::{
-    decap::vip_flag,
+    decap::{Hop, vip_flag},
     limits::{MAX_BACKEND_VIPS, MAX_BALANCER_PREFIXES},
 };
 use xlb_control::config::{Decapsulation, limits};
@@ -17,14 +21,40 @@ const _: () = assert!(
     "a configuration that is accepted fits the maps"
 );
 
-/// Value of every prefix of balancers.
+/// Value of every prefix.
 const ALLOWED: u32 = 1;
 
 /// Makes the maps say what the configuration does. A VIP that is gone and stands on the loopback
 /// interface stays in the map, without [`vip_flag::USED`], until it is taken off there.
 pub(super) fn apply(maps: &mut DecapMaps, config: &Decapsulation) -> Result<(), DataplaneError> {
+    let (balancers4, balancers6) = by_family(&config.balancers);
+    let (peers4, peers6) = by_family(&config.peers);
+    let (mut vips4, mut vips6) = (BTreeSet::new(), BTreeSet::new());
+    for vip in &config.vips {
+        match vip {
+            IpAddr::V4(vip) => vips4.insert(vip.octets()),
+            IpAddr::V6(vip) => vips6.insert(vip.octets()),
+        };
+    }
+    (|| {
+        exactly(&mut maps.balancers4, &balancers4)?;
+        exactly(&mut maps.balancers6, &balancers6)?;
+        exactly(&mut maps.peers4, &peers4)?;
+        exactly(&mut maps.peers6, &peers6)?;
+        use_vips(&mut maps.vips4, &vips4)?;
+        use_vips(&mut maps.vips6, &vips6)
+    })()
+    .map_err(|source| DataplaneError::System {
+        doing: "tell the program its balancers, peers and VIPs".to_owned(),
+        source,
+    })
+}
+
+type Prefixes<const N: usize> = BTreeSet<RouteKey<N>>;
+
+fn by_family(prefixes: &[IpNet]) -> (Prefixes<4>, Prefixes<16>) {
     let (mut v4, mut v6) = (BTreeSet::new(), BTreeSet::new());
-    for prefix in &config.balancers {
+    for prefix in prefixes {
         match prefix {
             IpNet::V4(prefix) => v4.insert(RouteKey {
                 prefix_bits: prefix.prefix_len().into(),
@@ -36,23 +66,41 @@ pub(super) fn apply(maps: &mut DecapMaps, config: &Decapsulation) -> Result<(), 
             }),
         };
     }
-    let (mut vips4, mut vips6) = (BTreeSet::new(), BTreeSet::new());
-    for vip in &config.vips {
-        match vip {
-            IpAddr::V4(vip) => vips4.insert(vip.octets()),
-            IpAddr::V6(vip) => vips6.insert(vip.octets()),
+    (v4, v6)
+}
+
+/// Makes the maps hold exactly these ways to other backends.
+pub(super) fn set_alternatives(
+    maps: &mut DecapMaps,
+    desired: &BTreeMap<IpAddr, Hop>,
+) -> io::Result<()> {
+    let actual = alternatives(maps)?;
+    for (&address, &hop) in desired {
+        if actual.get(&address) == Some(&hop) {
+            continue;
+        }
+        match address {
+            IpAddr::V4(address) => maps.alternatives4.insert(&address.octets(), hop)?,
+            IpAddr::V6(address) => maps.alternatives6.insert(&address.octets(), hop)?,
+        }
+    }
+    for address in actual.keys().filter(|it| !desired.contains_key(it)) {
+        match address {
+            IpAddr::V4(address) => maps.alternatives4.remove(&address.octets())?,
+            IpAddr::V6(address) => maps.alternatives6.remove(&address.octets())?,
         };
     }
-    (|| {
-        exactly(&mut maps.balancers4, &v4)?;
-        exactly(&mut maps.balancers6, &v6)?;
-        use_vips(&mut maps.vips4, &vips4)?;
-        use_vips(&mut maps.vips6, &vips6)
-    })()
-    .map_err(|source| DataplaneError::System {
-        doing: "tell the program its balancers and VIPs".to_owned(),
-        source,
-    })
+    Ok(())
+}
+
+/// The ways to other backends that the maps hold.
+pub(super) fn alternatives(maps: &DecapMaps) -> io::Result<BTreeMap<IpAddr, Hop>> {
+    let v4 = maps.alternatives4.entries()?.into_iter();
+    let v6 = maps.alternatives6.entries()?.into_iter();
+    Ok(v4
+        .map(|(octets, hop)| (IpAddr::from(octets), hop))
+        .chain(v6.map(|(octets, hop)| (IpAddr::from(octets), hop)))
+        .collect())
 }
 
 fn exactly<K: Plain + Ord>(map: &mut KernelMap<K, u32>, desired: &BTreeSet<K>) -> io::Result<()> {
@@ -108,13 +156,16 @@ pub(super) fn set_vip(maps: &mut DecapMaps, vip: IpAddr, flags: u32) -> io::Resu
     }
 }
 
-/// The prefixes of balancers that the maps hold.
-pub(super) fn balancers(maps: &DecapMaps) -> io::Result<Vec<String>> {
+/// The prefixes that two maps hold.
+pub(super) fn prefixes(
+    v4: &KernelMap<RouteKey<4>, u32>,
+    v6: &KernelMap<RouteKey<16>, u32>,
+) -> io::Result<Vec<String>> {
     let mut prefixes = Vec::new();
-    for (key, _) in maps.balancers4.entries()? {
+    for (key, _) in v4.entries()? {
         prefixes.push(format!("{}/{}", IpAddr::from(key.address), key.prefix_bits));
     }
-    for (key, _) in maps.balancers6.entries()? {
+    for (key, _) in v6.entries()? {
         prefixes.push(format!("{}/{}", IpAddr::from(key.address), key.prefix_bits));
     }
     Ok(prefixes)

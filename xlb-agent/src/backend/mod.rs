@@ -6,6 +6,7 @@
 
 mod loopback;
 mod maps;
+mod peers;
 mod status;
 mod sysctl;
 
@@ -23,8 +24,10 @@ use tokio::{
 use xlb_common::decap::DIRECTORY;
 use xlb_control::config::Decapsulation;
 
-pub use self::status::{Status, Vip, status};
+use self::peers::Peers;
+pub use self::status::{Alternative, Status, Vip, status};
 use crate::{
+    daemon::clients::Missed,
     dataplane::{self, Decapsulator, Interface, Pinned},
     lock::Lock,
     netlink::{self, InterfaceTracker, InterfaceView},
@@ -91,6 +94,8 @@ struct Agent {
     _lock: Lock,
     config: Decapsulation,
     decapsulator: Decapsulator,
+    missed: Missed,
+    peers: Peers,
     netlink: netlink::Handle,
     tables: watch::Receiver<Arc<netlink::Tables>>,
     tracker: InterfaceTracker,
@@ -120,11 +125,14 @@ impl Agent {
                 maps::apply(maps, &config)
             })?;
         tracing::info!(?attached, "the program runs");
+        let missed = Missed::new(decapsulator.events()?);
         let mut agent = Self {
             path,
             _lock: lock,
             config,
             decapsulator,
+            missed,
+            peers: Peers::default(),
             netlink,
             tables,
             tracker,
@@ -144,6 +152,10 @@ impl Agent {
                 changed = self.tables.changed() => {
                     changed.context("hear of changes of interfaces and addresses")?;
                     self.look_around().await
+                }
+                missed = self.missed.next() => {
+                    self.peers.miss(missed.context("hear of the program")?);
+                    self.find_peers()
                 }
                 _ = hangup.recv() => self.reload().await,
                 _ = terminate.recv() => break,
@@ -167,7 +179,17 @@ impl Agent {
             tracing::info!(?attached, missing = ?view.missing, "interfaces have changed");
         }
         self.view = view;
+        self.find_peers()?;
         self.put_vips().await
+    }
+
+    /// Tells the program the ways to other backends, and has the kernel keep them known.
+    fn find_peers(&mut self) -> anyhow::Result<()> {
+        let tables = self.tables.borrow().clone();
+        self.netlink.want(self.peers.wanted(&tables, &self.view));
+        let hops = self.peers.hops(&tables, &self.view);
+        maps::set_alternatives(&mut self.decapsulator.maps, &hops)
+            .context("tell the program the ways to other backends")
     }
 
     /// Puts a changed file into force. One that is refused changes nothing.
@@ -190,6 +212,8 @@ impl Agent {
     /// Makes the host one that answers for the VIPs, and no longer for those that are gone from the
     /// configuration.
     async fn equip_host(&mut self) -> anyhow::Result<()> {
+        self.peers.set_prefixes(&self.config.peers);
+        self.find_peers()?;
         let maps = &mut self.decapsulator.maps;
         let config = &self.config;
         // Before the VIPs are there, or their neighbours would learn that they are here.

@@ -3,9 +3,15 @@
 use std::{net::IpAddr, path::Path};
 
 use anyhow::Context;
-use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
+use nix::{
+    ifaddrs::getifaddrs,
+    net::if_::{InterfaceFlags, if_indextoname},
+};
 use serde::Serialize;
-use xlb_common::{decap::vip_flag, reason::Action};
+use xlb_common::{
+    decap::{Hop, vip_flag},
+    reason::Action,
+};
 use xlb_control::api::{InterfaceStatus, ProgramStatus, ReasonCount};
 
 use super::maps;
@@ -27,6 +33,10 @@ pub struct Status {
     pub balancers: Vec<String>,
     /// VIPs that it takes encapsulated packets for.
     pub vips: Vec<Vip>,
+    /// Prefixes of backends that it may pass packets on to.
+    pub peers: Vec<String>,
+    /// Those of them that it knows the way to.
+    pub alternatives: Vec<Alternative>,
     /// Packets by reason.
     pub reasons: Vec<ReasonCount>,
 }
@@ -38,6 +48,15 @@ pub struct Vip {
     pub address: IpAddr,
     /// Whether the agent has put it on the loopback interface.
     pub on_loopback: bool,
+}
+
+/// Another backend, to which packets can be passed on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Alternative {
+    /// Its address.
+    pub address: IpAddr,
+    /// MAC address and interface, as in `52:54:00:00:00:01 dev eth0`.
+    pub next_hop: String,
 }
 
 /// Reads the status; `None`: nothing is loaded.
@@ -62,7 +81,17 @@ pub fn status(pin_dir: &Path) -> anyhow::Result<Option<Status>> {
             verified_instructions: pinned.program.verified_instructions,
         },
         interfaces: pinned.interfaces.iter().map(interface).collect(),
-        balancers: maps::balancers(&pinned.maps).with_context(reading)?,
+        balancers: maps::prefixes(&pinned.maps.balancers4, &pinned.maps.balancers6)
+            .with_context(reading)?,
+        peers: maps::prefixes(&pinned.maps.peers4, &pinned.maps.peers6).with_context(reading)?,
+        alternatives: maps::alternatives(&pinned.maps)
+            .with_context(reading)?
+            .into_iter()
+            .map(|(address, hop)| Alternative {
+                address,
+                next_hop: next_hop(&hop),
+            })
+            .collect(),
         vips: vips
             .into_iter()
             .map(|(address, flags)| Vip {
@@ -85,6 +114,18 @@ pub fn status(pin_dir: &Path) -> anyhow::Result<Option<Status>> {
             })
             .collect(),
     }))
+}
+
+fn next_hop(hop: &Hop) -> String {
+    let mac = hop
+        .destination()
+        .map(|byte| format!("{byte:02x}"))
+        .join(":");
+    let name = if_indextoname(hop.ifindex).map_or_else(
+        |_| hop.ifindex.to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    format!("{mac} dev {name}")
 }
 
 fn interface(interface: &dataplane::InterfaceStatus) -> InterfaceStatus {

@@ -34,13 +34,13 @@ const EVENTS_AT_ONCE: usize = 2_048;
 
 /// Destinations of replies that had no next hop.
 #[derive(Debug)]
-pub(super) struct Missed {
+pub(crate) struct Missed {
     events: Events,
     not_before: tokio::time::Instant,
 }
 
 impl Missed {
-    pub(super) fn new(events: Events) -> Self {
+    pub(crate) fn new(events: Events) -> Self {
         Self {
             events,
             not_before: tokio::time::Instant::now(),
@@ -52,7 +52,7 @@ impl Missed {
     /// # Errors
     ///
     /// What the kernel says while waiting.
-    pub(super) async fn next(&mut self) -> io::Result<BTreeSet<IpAddr>> {
+    pub(crate) async fn next(&mut self) -> io::Result<BTreeSet<IpAddr>> {
         tokio::time::sleep_until(self.not_before).await;
         let events = self.events.next(EVENTS_AT_ONCE).await?;
         self.not_before = tokio::time::Instant::now() + EVENTS_PAUSE;

@@ -11,7 +11,7 @@
 mod alone;
 pub mod api;
 mod changes;
-mod clients;
+pub(crate) mod clients;
 mod files;
 mod foresee;
 mod probes;

@@ -1,15 +1,15 @@
 //! The decapsulation program of a backend: pinned, adopted and exchanged as the balancer's is. Its
-//! maps have one size, so that none ever grows.
+//! maps have one size each, but for the counters, which grow with a program that has more reasons.
 
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use xlb_common::{
-    decap::{Reason, SYSCTLS_MAX, Sysctl, name},
-    limits::{MAX_BACKEND_VIPS, MAX_BALANCER_PREFIXES},
+    decap::{Hop, Reason, SYSCTLS_MAX, Sysctl, name},
+    limits::{DECAP_EVENTS_BYTES, MAX_ALTERNATIVES, MAX_BACKEND_VIPS, MAX_BALANCER_PREFIXES},
 };
 use xlb_control::config::Mode;
 
@@ -17,6 +17,7 @@ use super::{
     attach::{self, AttachMode},
     counters::PerCpuCounters,
     error::{DataplaneError, Doing},
+    events::Events,
     hash::{KernelMap, RouteKey},
     host,
     install::{found_maps, refuse_other_versions},
@@ -32,14 +33,24 @@ use super::{
 
 /// The layout of all maps.
 fn layout() -> Vec<MapLayout> {
-    let (balancers, vips) = (MAX_BALANCER_PREFIXES, MAX_BACKEND_VIPS);
-    let (trie, hash) = (Kind::LpmTrie, Kind::Hash);
+    const fn prefixes<const N: usize>(name: &'static str) -> MapLayout {
+        let most = MAX_BALANCER_PREFIXES;
+        MapLayout::keyed::<RouteKey<N>, u32>(name, Kind::LpmTrie, most, NO_PREALLOC)
+    }
+    const fn addresses<const N: usize, V>(name: &'static str, most: u32) -> MapLayout {
+        MapLayout::keyed::<[u8; N], V>(name, Kind::Hash, most, NO_PREALLOC)
+    }
     let reasons = Reason::COUNT as u32;
     vec![
-        MapLayout::keyed::<RouteKey<4>, u32>(name::BALANCERS4, trie, balancers, NO_PREALLOC),
-        MapLayout::keyed::<RouteKey<16>, u32>(name::BALANCERS6, trie, balancers, NO_PREALLOC),
-        MapLayout::keyed::<[u8; 4], u32>(name::LOCAL_VIPS4, hash, vips, NO_PREALLOC),
-        MapLayout::keyed::<[u8; 16], u32>(name::LOCAL_VIPS6, hash, vips, NO_PREALLOC),
+        prefixes::<4>(name::BALANCERS4),
+        prefixes::<16>(name::BALANCERS6),
+        addresses::<4, u32>(name::LOCAL_VIPS4, MAX_BACKEND_VIPS),
+        addresses::<16, u32>(name::LOCAL_VIPS6, MAX_BACKEND_VIPS),
+        prefixes::<4>(name::PEERS4),
+        prefixes::<16>(name::PEERS6),
+        addresses::<4, Hop>(name::ALTERNATIVES4, MAX_ALTERNATIVES),
+        addresses::<16, Hop>(name::ALTERNATIVES6, MAX_ALTERNATIVES),
+        MapLayout::keyed::<(), ()>(name::DECAP_EVENTS, Kind::RingBuf, DECAP_EVENTS_BYTES, 0),
         MapLayout::keyed::<u32, u64>(name::DECAP_REASONS, Kind::PerCpuArray, reasons, 0),
         MapLayout::mapped::<Sysctl>(name::SYSCTLS, SYSCTLS_MAX),
     ]
@@ -56,15 +67,23 @@ pub struct DecapMaps {
     pub vips4: KernelMap<[u8; 4], u32>,
     /// IPv6 VIPs, with bits of `xlb_common::decap::vip_flag`.
     pub vips6: KernelMap<[u8; 16], u32>,
+    /// IPv4 prefixes of backends that packets may be passed on to.
+    pub peers4: KernelMap<RouteKey<4>, u32>,
+    /// IPv6 prefixes of backends that packets may be passed on to.
+    pub peers6: KernelMap<RouteKey<16>, u32>,
+    /// The ways to such backends, IPv4.
+    pub alternatives4: KernelMap<[u8; 4], Hop>,
+    /// The ways to such backends, IPv6.
+    pub alternatives6: KernelMap<[u8; 16], Hop>,
     /// The agent's record of kernel parameters.
     pub sysctls: MappedArray<Sysctl>,
     reasons: PerCpuCounters<u64>,
 }
 
 impl DecapMaps {
-    fn open(pins: &Pins) -> Result<Self, DataplaneError> {
+    fn open(pin_of: impl Fn(&str) -> PathBuf) -> Result<Self, DataplaneError> {
         let fd = |name: &str| -> Result<OwnedFd, DataplaneError> {
-            let path = pins.map(name);
+            let path = pin_of(name);
             sys::open_pin(&path).doing(|| format!("open the pinned map {}", path.display()))
         };
         let mapping = |name: &'static str| move || format!("map {name} into memory");
@@ -73,6 +92,10 @@ impl DecapMaps {
             balancers6: KernelMap::new(fd(name::BALANCERS6)?),
             vips4: KernelMap::new(fd(name::LOCAL_VIPS4)?),
             vips6: KernelMap::new(fd(name::LOCAL_VIPS6)?),
+            peers4: KernelMap::new(fd(name::PEERS4)?),
+            peers6: KernelMap::new(fd(name::PEERS6)?),
+            alternatives4: KernelMap::new(fd(name::ALTERNATIVES4)?),
+            alternatives6: KernelMap::new(fd(name::ALTERNATIVES6)?),
             sysctls: MappedArray::new(fd(name::SYSCTLS)?).doing(mapping(name::SYSCTLS))?,
             reasons: PerCpuCounters::new(fd(name::DECAP_REASONS)?)
                 .doing(mapping(name::DECAP_REASONS))?,
@@ -136,30 +159,49 @@ impl Decapsulator {
         mode: Mode,
         prepare: impl FnOnce(&mut DecapMaps) -> Result<(), DataplaneError>,
     ) -> Result<(Self, Vec<(String, AttachMode)>), DataplaneError> {
-        let maps = layout();
-        stage::repair(&pins, &maps)?;
-        for map in maps.iter().filter(|map| !pins.map(map.name).exists()) {
-            stage::create_map(map, &pins.map(map.name))?;
+        let layout = layout();
+        stage::repair(&pins, &layout)?;
+        let found = found_maps(&pins, &layout)?;
+        let mut grown = Vec::new();
+        for map in &layout {
+            match found.iter().find(|(name, _)| *name == map.name) {
+                None => stage::create_map(map, &pins.map(map.name))?,
+                Some((_, info)) if info.entries < map.entries => grown.push(*map),
+                Some(_) => {}
+            }
         }
-        let mut opened = DecapMaps::open(&pins)?;
-        prepare(&mut opened)?;
-        let stage = Stage::begin(&pins, &[])?;
-        let loaded = program::load_decapsulator(&maps, |name| pins.map(name), &stage.program());
-        let program = match loaded {
-            Ok(program) => program,
+        let stage = Stage::begin(&pins, &grown)?;
+        let staged = || -> Result<(OwnedFd, DecapMaps), DataplaneError> {
+            let mut maps = DecapMaps::open(|name| stage.pin_of(name))?;
+            prepare(&mut maps)?;
+            let pin_of = |name: &str| stage.pin_of(name);
+            let program = program::load_decapsulator(&layout, pin_of, &stage.program())?;
+            Ok((program, maps))
+        };
+        let (program, maps) = match staged() {
+            Ok(staged) => staged,
             Err(error) => {
                 stage.discard()?;
                 return Err(error);
             }
         };
-        stage.commit(&maps)?;
+        stage.commit(&layout)?;
         let attached = attach::reconcile(&pins, program.as_fd(), interfaces, mode)?;
         let this = Self {
             pins,
             program,
-            maps: opened,
+            maps,
         };
         Ok((this, attached))
+    }
+
+    /// What the program tells the agent. There may be one reader at a time; within a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn events(&self) -> Result<Events, DataplaneError> {
+        Events::open(&self.pins, name::DECAP_EVENTS)
     }
 
     /// Makes the program run on exactly these interfaces, one of which may have gone and come back.
@@ -223,7 +265,7 @@ impl Pinned {
         Ok(Some(Self {
             program: status::program(program.as_fd(), 0)?,
             interfaces,
-            maps: DecapMaps::open(&pins)?,
+            maps: DecapMaps::open(|name| pins.map(name))?,
         }))
     }
 }

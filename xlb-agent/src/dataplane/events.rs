@@ -30,10 +30,10 @@ impl std::os::fd::AsRawFd for Ring {
 }
 
 impl Events {
-    /// Opens the ring buffer; within a Tokio runtime.
-    pub(super) fn open(pins: &Pins) -> Result<Self, DataplaneError> {
+    /// Opens the ring buffer of that name; within a Tokio runtime.
+    pub(super) fn open(pins: &Pins, name: &str) -> Result<Self, DataplaneError> {
         let failed = |error| DataplaneError::Events(Box::new(error));
-        let data = MapData::from_pin(pins.map(xlb_common::maps::name::EVENTS)).map_err(failed)?;
+        let data = MapData::from_pin(pins.map(name)).map_err(failed)?;
         let ring = RingBuf::try_from(Map::RingBuf(data)).map_err(failed)?;
         // SAFETY: the ring owns its descriptor and closes it with itself, not before.
         let ring = unsafe { AsyncFd::register_with_interest(Ring(ring), Interest::READABLE) }

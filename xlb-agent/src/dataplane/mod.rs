@@ -260,7 +260,7 @@ impl Dataplane {
     ///
     /// What the kernel says.
     pub fn events(&self) -> Result<Events, DataplaneError> {
-        Events::open(&self.pins)
+        Events::open(&self.pins, xlb_common::maps::name::EVENTS)
     }
 
     /// What is loaded, attached, and how full.

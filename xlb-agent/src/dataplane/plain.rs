@@ -2,7 +2,7 @@
 
 use xlb_common::{
     collect::Exchange,
-    decap::Sysctl,
+    decap::{Hop, Sysctl},
     maps::{AttachmentCounters, Backend, Egress, Entry4, Entry6, Event, FlowKey, Pool, Service},
     record::FlowValue,
 };
@@ -37,6 +37,7 @@ plain!(
     Exchange,
     FlowKey,
     FlowValue,
+    Hop,
     Pool,
     Service,
     Sysctl,

@@ -72,6 +72,7 @@ pub(super) fn service_lines(now: &Service, then: &Service) -> Vec<String> {
         affinity,
         udp,
         udp_idle_timeout,
+        second_chance,
         announce,
     } = now;
     let mut lines = Lines::default();
@@ -87,6 +88,7 @@ pub(super) fn service_lines(now: &Service, then: &Service) -> Vec<String> {
         &time(*udp_idle_timeout),
         &time(then.udp_idle_timeout),
     );
+    lines.compare("second_chance", second_chance, &then.second_chance);
     lines.compare("announce", &or_unset(*announce), &or_unset(then.announce));
     lines.list
 }

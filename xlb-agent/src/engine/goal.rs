@@ -6,7 +6,7 @@ use std::{
 };
 
 use xlb_common::{
-    maps::{feature, forward, protocol},
+    maps::{feature, forward, protocol, service_option},
     next_hop::NextHop,
 };
 use xlb_control::config::{AllDown, Config, Forward, OnRemove, Pool, Protocol, Service};
@@ -76,6 +76,11 @@ pub fn of_service(service: &Service) -> xlb_common::maps::Service {
             Forward::L2Dsr => forward::L2_DSR,
             Forward::Ipip => forward::IPIP,
         },
+        options: if service.second_chance {
+            service_option::SECOND_CHANCE
+        } else {
+            0
+        },
         ..xlb_common::maps::Service::default()
     }
 }
@@ -108,6 +113,9 @@ pub fn features(config: &Config) -> u32 {
             Forward::L2Dsr => feature::L2_DSR,
             Forward::Ipip => feature::IPIP,
         };
+        if service.second_chance {
+            features |= feature::SECOND_CHANCE;
+        }
     }
     features
 }

@@ -1,6 +1,7 @@
 //! The data path's layer on the real kernel. Needs root; every test has namespaces of its own, which
 //! end with it.
 
+mod decap;
 mod growth;
 mod interfaces;
 mod lifecycle;

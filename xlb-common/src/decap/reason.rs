@@ -3,6 +3,17 @@
 crate::reason::reasons! {
     /// Taken out of its outer header, and given to the host.
     Delivered = "delivered", Pass;
+    /// Named an alternative, and was given to this host: it has the packet's socket, or there is
+    /// nothing to look for.
+    FirstChoice = "first-choice", Pass;
+    /// Named an alternative, and was passed on to it: this host does not have the packet's socket.
+    PassedOn = "passed-on", Tx;
+    /// Named an alternative that is none of the peers, and was given to this host.
+    UnknownPeer = "unknown-peer", Pass;
+    /// To be passed on, but the way to the alternative is not known yet; the agent was told.
+    PeerUnresolved = "peer-unresolved", Drop;
+    /// To be passed on, but its TTL or hop limit ended here.
+    TtlExpired = "ttl-expired", Drop;
     /// Neither IPv4 nor IPv6, or not encapsulated: none of this program's business.
     NotEncapsulated = "not-encapsulated", Pass;
     /// Its IP header is incomplete or of another version; for the host to judge.

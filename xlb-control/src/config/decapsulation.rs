@@ -17,6 +17,9 @@ pub struct Decapsulation {
     pub balancers: Vec<IpNet>,
     /// Addresses that encapsulated packets may be for. Those for others are dropped.
     pub vips: Vec<IpAddr>,
+    /// Addresses of other backends that packets may be passed on to, if a balancer names one as the
+    /// alternative.
+    pub peers: Vec<IpNet>,
     /// Whether the VIPs are put on the loopback interface, and the host kept from answering ARP for
     /// them.
     pub loopback: bool,

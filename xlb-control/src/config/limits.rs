@@ -14,7 +14,7 @@ pub const MAX_INTERFACE_BYTES: usize = 15;
 /// Interfaces that packets are taken from.
 pub const MAX_INTERFACES: usize = 63;
 
-/// Prefixes, a family, that a backend takes encapsulated packets from.
+/// Prefixes, a family, that a backend takes encapsulated packets from, or passes packets on to.
 pub const MAX_BALANCER_PREFIXES: usize = 1024;
 
 /// VIPs, a family, that a backend takes encapsulated packets for.

@@ -193,6 +193,9 @@ pub struct Service {
     pub udp_idle_timeout: Duration,
     /// What happens to new connections when no backend is well.
     pub all_down: AllDown,
+    /// Whether packets of connections that this balancer knows nothing of name an alternative to the
+    /// backend that they are sent to, while slots move.
+    pub second_chance: bool,
     /// Whether the agent puts the VIP on an interface and announces it.
     pub announce: Option<Announce>,
 }

@@ -231,6 +231,7 @@ fn service_of(config: &Config, change: &Change) -> Result<Option<Service>, Strin
         udp: Udp::default(),
         udp_idle_timeout: DEFAULT_UDP_IDLE_TIMEOUT,
         all_down: AllDown::default(),
+        second_chance: false,
         announce: None,
     }))
 }

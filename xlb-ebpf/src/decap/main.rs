@@ -4,6 +4,8 @@
 
 mod family;
 mod maps;
+mod peers;
+mod socket;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use xlb_common::{
@@ -14,26 +16,34 @@ use xlb_common::{
 };
 use xlb_ebpf::frame::Frame;
 
-use crate::family::{Family, V4, V6};
+use crate::{
+    family::{Family, Inner, V4, V6},
+    peers::pass_on,
+};
 
-/// The program: every packet's way ends with a reason, which is counted and says what to do with it.
+/// The program: every packet's way ends with a reason, which is counted and says what to do with it;
+/// but by which interface a packet is passed on, only the way to its next backend says.
 #[xdp]
 #[inline(always)]
 pub fn xlb_decap(ctx: XdpContext) -> u32 {
-    let reason = match decapsulate(&mut Frame::new(&ctx)) {
-        Ok(()) => Reason::Delivered,
-        Err(reason) => reason,
-    };
-    maps::count(reason);
-    match reason.action() {
-        Action::Pass => xdp_action::XDP_PASS,
-        Action::Drop | Action::Redirect => xdp_action::XDP_DROP,
-        Action::Tx => xdp_action::XDP_TX,
+    match decapsulate(&mut Frame::new(&ctx)) {
+        Ok(action) => {
+            maps::count(Reason::PassedOn);
+            action
+        }
+        Err(reason) => {
+            maps::count(reason);
+            match reason.action() {
+                Action::Pass => xdp_action::XDP_PASS,
+                Action::Drop | Action::Redirect => xdp_action::XDP_DROP,
+                Action::Tx => xdp_action::XDP_TX,
+            }
+        }
     }
 }
 
 #[inline(always)]
-fn decapsulate(frame: &mut Frame<'_>) -> Result<(), Reason> {
+fn decapsulate(frame: &mut Frame<'_>) -> Result<u32, Reason> {
     let Ok(ethernet) = frame.at::<EthernetHeader>(0) else {
         return Err(Reason::NotEncapsulated);
     };
@@ -47,18 +57,8 @@ fn decapsulate(frame: &mut Frame<'_>) -> Result<(), Reason> {
     }
 }
 
-/// The way of a packet whose outer header, if it has one, is of family `O`.
-#[inline(always)]
-fn unpack<O: Family>(frame: &mut Frame<'_>) -> Result<(), Reason> {
-    let outer = O::outer(frame)?;
-    if outer.carries == protocol::IPV4 {
-        deliver::<V4>(frame, O::END, &outer)
-    } else {
-        deliver::<V6>(frame, O::END, &outer)
-    }
-}
-
-/// An outer header.
+/// What matters of an outer header, but for its addresses: between the steps these would stand on the
+/// stack, where the compiler puts them together in ways that the verifier refuses.
 pub struct Outer {
     /// Protocol number of what it carries: IPv4 or IPv6.
     carries: u8,
@@ -68,24 +68,82 @@ pub struct Outer {
     ecn: u8,
 }
 
-/// Gives the packet of family `I` that begins at `offset` to the host, in the frame of its outer
-/// header.
+/// The way of a packet whose outer header, if it has one, is of family `O`.
 #[inline(always)]
-fn deliver<I: Family>(frame: &mut Frame<'_>, offset: usize, outer: &Outer) -> Result<(), Reason> {
-    let inner = I::inner(frame, offset)?;
+fn unpack<O: Family>(frame: &mut Frame<'_>) -> Result<u32, Reason> {
+    let outer = O::outer(frame)?;
+    if outer.carries == protocol::IPV4 {
+        open::<O, V4>(frame, &outer)
+    } else {
+        open::<O, V6>(frame, &outer)
+    }
+}
+
+/// Opens a packet from a balancer: what it carries is for the host, or a packet for another backend,
+/// which is named by this as the alternative.
+#[inline(always)]
+fn open<O: Family, I: Family>(frame: &mut Frame<'_>, outer: &Outer) -> Result<u32, Reason> {
+    let inner = inner_of::<O, I>(frame, outer)?;
+    if family::is_ip(inner.protocol) {
+        take_out::<O, I>(frame, outer, &inner)?;
+        let second = I::outer(frame)?;
+        return if second.carries == protocol::IPV4 {
+            give_chance::<I, V4>(frame, &second)
+        } else {
+            give_chance::<I, V6>(frame, &second)
+        };
+    }
+    if !I::is_for_vip(frame, O::END)? {
+        return Err(Reason::UnknownVip);
+    }
+    take_out::<O, I>(frame, outer, &inner)?;
+    Err(Reason::Delivered)
+}
+
+/// Passes a packet on to the backend that its outer header leads to, if that is a peer and this host
+/// does not have the packet's socket; else gives it to the host. What is passed on has one header,
+/// so that it is not passed on again.
+#[inline(always)]
+fn give_chance<O: Family, I: Family>(frame: &mut Frame<'_>, outer: &Outer) -> Result<u32, Reason> {
+    let inner = inner_of::<O, I>(frame, outer)?;
+    if !I::is_for_vip(frame, O::END)? {
+        return Err(Reason::UnknownVip);
+    }
+    let is_peer = O::is_to_peer(frame)?;
+    if is_peer && socket::is_missing::<I>(frame, O::END, &inner)? {
+        return pass_on::<O>(frame);
+    }
+    take_out::<O, I>(frame, outer, &inner)?;
+    Err(if is_peer {
+        Reason::FirstChoice
+    } else {
+        Reason::UnknownPeer
+    })
+}
+
+#[inline(always)]
+fn inner_of<O: Family, I: Family>(frame: &Frame<'_>, outer: &Outer) -> Result<Inner, Reason> {
+    let inner = I::inner(frame, O::END)?;
     if inner.bytes > outer.payload_bytes {
         return Err(Reason::Truncated);
     }
-    if !I::is_vip(inner.destination) {
-        return Err(Reason::UnknownVip);
-    }
+    Ok(inner)
+}
+
+/// Takes a packet out of its outer header.
+#[inline(always)]
+fn take_out<O: Family, I: Family>(
+    frame: &mut Frame<'_>,
+    outer: &Outer,
+    inner: &Inner,
+) -> Result<(), Reason> {
     let ecn = ecn::decapsulated(inner.ecn, outer.ecn).ok_or(Reason::CongestionDrop)?;
     if ecn != inner.ecn {
-        I::set_ecn(frame, offset, ecn)?;
+        I::set_ecn(frame, O::END, ecn)?;
     }
     strip(
         frame,
-        offset - size_of::<EthernetHeader>(),
+        O::END - size_of::<EthernetHeader>(),
         I::ETHER_TYPE_BE,
     )
 }

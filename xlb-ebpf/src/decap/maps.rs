@@ -3,11 +3,11 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{HashMap, LpmTrie, PerCpuArray},
+    maps::{HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
 use xlb_common::{
-    decap::Reason,
-    limits::{MAX_BACKEND_VIPS, MAX_BALANCER_PREFIXES},
+    decap::{Hop, Reason},
+    limits::{DECAP_EVENTS_BYTES, MAX_ALTERNATIVES, MAX_BACKEND_VIPS, MAX_BALANCER_PREFIXES},
 };
 
 #[map]
@@ -22,6 +22,20 @@ pub static LOCAL_VIPS4: HashMap<u32, u32> =
 #[map]
 pub static LOCAL_VIPS6: HashMap<[u64; 2], u32> =
     HashMap::with_max_entries(MAX_BACKEND_VIPS, BPF_F_NO_PREALLOC);
+#[map]
+pub static PEERS4: LpmTrie<[u8; 4], u32> =
+    LpmTrie::with_max_entries(MAX_BALANCER_PREFIXES, BPF_F_NO_PREALLOC);
+#[map]
+pub static PEERS6: LpmTrie<[u8; 16], u32> =
+    LpmTrie::with_max_entries(MAX_BALANCER_PREFIXES, BPF_F_NO_PREALLOC);
+#[map]
+pub static ALTERNATIVES4: HashMap<u32, Hop> =
+    HashMap::with_max_entries(MAX_ALTERNATIVES, BPF_F_NO_PREALLOC);
+#[map]
+pub static ALTERNATIVES6: HashMap<[u64; 2], Hop> =
+    HashMap::with_max_entries(MAX_ALTERNATIVES, BPF_F_NO_PREALLOC);
+#[map]
+pub static DECAP_EVENTS: RingBuf = RingBuf::with_byte_size(DECAP_EVENTS_BYTES, 0);
 #[map]
 pub static DECAP_REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT as u32, 0);
 

@@ -118,6 +118,17 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn equal(a: u32, b: u32) -> bool {
+        a == b
+    }
+
+    #[inline(always)]
+    fn ip_bytes(frame: &Frame<'_>) -> Result<usize, Reason> {
+        let ip = frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
+        Ok(u16::from_be(ip.total_length_be) as usize)
+    }
+
+    #[inline(always)]
     fn hop(frame: &mut Frame<'_>) -> Result<(), Reason> {
         let ip = frame.at_mut::<Ipv4Header>(NETWORK_OFFSET)?;
         if ip.ttl <= 1 {

@@ -115,6 +115,17 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn equal(a: [u64; 2], b: [u64; 2]) -> bool {
+        a[0] == b[0] && a[1] == b[1]
+    }
+
+    #[inline(always)]
+    fn ip_bytes(frame: &Frame<'_>) -> Result<usize, Reason> {
+        let ip = frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
+        Ok(u16::from_be(ip.payload_length_be) as usize + size_of::<Ipv6Header>())
+    }
+
+    #[inline(always)]
     fn hop(frame: &mut Frame<'_>) -> Result<(), Reason> {
         let ip = frame.at_mut::<Ipv6Header>(NETWORK_OFFSET)?;
         if ip.hop_limit <= 1 {

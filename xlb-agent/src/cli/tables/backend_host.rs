@@ -25,14 +25,27 @@ pub(in crate::cli) fn overview(status: &Status) -> String {
             [vip.address.to_string(), on_loopback.to_owned()]
         }),
     );
-    [
+    let mut paragraphs = vec![
         head,
         status::interfaces(&status.interfaces),
         balancers,
         vips,
-        reasons(&status.reasons),
-    ]
-    .join("\n")
+    ];
+    if !status.peers.is_empty() {
+        let prefixes = status.peers.iter().map(|prefix| [prefix.clone()]);
+        paragraphs.push(layout(["PEERS"], prefixes));
+    }
+    if !status.alternatives.is_empty() {
+        paragraphs.push(layout(
+            ["ALTERNATIVE", "NEXT-HOP"],
+            status
+                .alternatives
+                .iter()
+                .map(|it| [it.address.to_string(), it.next_hop.clone()]),
+        ));
+    }
+    paragraphs.push(reasons(&status.reasons));
+    paragraphs.join("\n")
 }
 
 /// All of them, in their own order: they are few, and one that is 0 says something too.
@@ -52,7 +65,10 @@ fn reasons(reasons: &[ReasonCount]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{backend::Vip, cli::samples};
+    use crate::{
+        backend::{Alternative, Vip},
+        cli::samples,
+    };
 
     #[test]
     fn golden() {
@@ -72,6 +88,11 @@ mod tests {
                     on_loopback: false,
                 },
             ],
+            peers: vec!["10.0.1.0/24".to_owned()],
+            alternatives: vec![Alternative {
+                address: "10.0.1.7".parse().unwrap(),
+                next_hop: "52:54:00:00:00:01 dev eth0".to_owned(),
+            }],
             reasons: vec![ReasonCount {
                 reason: "delivered".to_owned(),
                 action: "pass".to_owned(),
@@ -94,6 +115,12 @@ fd00::/64
 VIP            LOOPBACK
 192.0.2.10     added
 2001:db8::10   -
+
+PEERS
+10.0.1.0/24
+
+ALTERNATIVE   NEXT-HOP
+10.0.1.7      52:54:00:00:00:01 dev eth0
 
 REASON      ACTION   PACKETS
 delivered   pass     1.2M

@@ -72,6 +72,7 @@ fn backend(section: &Section<'_>, out: &mut Complaints<'_>) -> Decapsulation {
         vips: section
             .required("vips", "[\"192.0.2.10\"]", out, vips)
             .unwrap_or_default(),
+        peers: section.optional("peers", out, peers).unwrap_or_default(),
         loopback: section.optional("loopback", out, boolean).unwrap_or(true),
     }
 }
@@ -86,7 +87,17 @@ fn balancers(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Vec<IpNet>> {
             format!("name the addresses that balancers send from: `{example}`"),
         );
     }
-    let prefixes = distinct("prefix", &elements, out, prefix);
+    let prefixes = distinct("prefix", &elements, out, |value, out| {
+        let prefix = prefix(value, Role::Balancer, out)?;
+        if prefix.prefix_len() == 0 {
+            out.warning(
+                value.span(),
+                format!("{prefix}: any host may send packets to the VIPs through this one"),
+                "name the addresses of the balancers alone".to_owned(),
+            );
+        }
+        Some(prefix)
+    });
     bounded(
         value,
         MAX_BALANCER_PREFIXES,
@@ -97,18 +108,19 @@ fn balancers(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Vec<IpNet>> {
     Some(prefixes)
 }
 
-fn prefix(value: Value<'_>, out: &mut Complaints<'_>) -> Option<IpNet> {
-    match rules::parse_prefix(string(value, out)?, Role::Balancer) {
-        Ok(prefix) => {
-            if prefix.prefix_len() == 0 {
-                out.warning(
-                    value.span(),
-                    format!("{prefix}: any host may send packets to the VIPs through this one"),
-                    "name the addresses of the balancers alone".to_owned(),
-                );
-            }
-            Some(prefix)
-        }
+fn peers(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Vec<IpNet>> {
+    let elements = value.array("prefixes", "peers = [\"10.0.1.0/24\"]", out)?;
+    let prefixes = distinct("prefix", &elements, out, |value, out| {
+        prefix(value, Role::Backend, out)
+    });
+    let addresses = prefixes.iter().map(IpNet::addr);
+    bounded(value, MAX_BALANCER_PREFIXES, "prefixes", addresses, out);
+    Some(prefixes)
+}
+
+fn prefix(value: Value<'_>, role: Role, out: &mut Complaints<'_>) -> Option<IpNet> {
+    match rules::parse_prefix(string(value, out)?, role) {
+        Ok(prefix) => Some(prefix),
         Err(fault) => {
             out.error(value.span(), fault.message, fault.help);
             None

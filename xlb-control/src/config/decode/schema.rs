@@ -7,7 +7,14 @@ pub(super) const DOCUMENT: &[&str] = &["dataplane", "pool", "service"];
 pub(super) const BACKEND_DOCUMENT: &[&str] = &["backend"];
 
 /// Keys of `[backend]` in that file.
-pub(super) const DECAPSULATION: &[&str] = &["interfaces", "mode", "balancers", "vips", "loopback"];
+pub(super) const DECAPSULATION: &[&str] = &[
+    "interfaces",
+    "mode",
+    "balancers",
+    "vips",
+    "peers",
+    "loopback",
+];
 
 /// Keys of `[dataplane]`.
 pub(super) const DATAPLANE: &[&str] = &[
@@ -49,6 +56,7 @@ pub(super) const SERVICE: &[&str] = &[
     "udp",
     "udp_idle_timeout",
     "all_down",
+    "second_chance",
     "announce",
     "ring_slots",
     "backends",

@@ -8,9 +8,9 @@ use super::{
     pool::{self, BackendPlaces},
     schema,
     section::{Section, Value},
-    values::{address, choice, name, port, string},
+    values::{address, boolean, choice, name, port, string},
 };
-use crate::config::{Forward, Named, Pool, Protocol, Service, rules::Role, suggest};
+use crate::config::{Forward, Named, Policy, Pool, Protocol, Service, rules::Role, suggest};
 
 /// Modes that the design has and this version lacks.
 const NOT_BUILT: &[&str] = &["gue", "full-nat", "local"];
@@ -49,6 +49,7 @@ pub(super) fn service(section: &Section<'_>, out: &mut Complaints<'_>) -> Decode
     let known_protocol = protocol.or(is_tcp_unsaid.then_some(Protocol::Tcp));
     let decisions = policy::decisions(known_protocol, section, out);
     let all_down = section.optional("all_down", out, choice);
+    let second_chance = second_chance(section, forward, known_protocol, decisions.policy, out);
     let announce = section.optional("announce", out, choice);
     let names_pool = section.optional("pool", out, string);
     let inline = inline_pool(name, section, out);
@@ -72,6 +73,7 @@ pub(super) fn service(section: &Section<'_>, out: &mut Complaints<'_>) -> Decode
             udp,
             udp_idle_timeout,
             all_down: all_down.unwrap_or_default(),
+            second_chance,
             announce,
         })
     };
@@ -135,6 +137,40 @@ fn forward(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Forward> {
         return None;
     }
     choice(value, out)
+}
+
+/// Whether packets name an alternative; complains where that can't be, or would be of no use.
+fn second_chance(
+    section: &Section<'_>,
+    forward: Option<Forward>,
+    protocol: Option<Protocol>,
+    policy: Policy,
+    out: &mut Complaints<'_>,
+) -> bool {
+    let Some(value) = section.get("second_chance") else {
+        return false;
+    };
+    if !boolean(value, out).unwrap_or(false) {
+        return false;
+    }
+    let fault = if forward.is_some_and(|forward| forward != Forward::Ipip) {
+        "needs `forward = \"ipip\"`: only an outer header can name another backend".to_owned()
+    } else if protocol == Some(Protocol::Udp) {
+        "is for TCP: a backend can't tell whose a datagram is".to_owned()
+    } else if policy.decides_by_connection() {
+        format!(
+            "is lost on `policy = \"{policy}\"`: a slot of it does not say which backends a \
+             connection can be on"
+        )
+    } else {
+        return true;
+    };
+    out.error(
+        value.span(),
+        format!("`second_chance` {fault}"),
+        "remove it, or set it to false".to_owned(),
+    );
+    false
 }
 
 /// The name of the pool, or the first key of the pool that is written in the service.

@@ -427,6 +427,7 @@ impl Fold<'_> {
                     udp: in_file.udp,
                     udp_idle_timeout: in_file.udp_idle_timeout,
                     all_down: in_file.all_down,
+                    second_chance: in_file.second_chance,
                     announce: in_file.announce,
                     ..service.clone()
                 };

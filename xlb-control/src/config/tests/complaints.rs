@@ -4,6 +4,7 @@ mod dataplane;
 mod decapsulation;
 mod policy;
 mod pool;
+mod second_chance;
 mod service;
 mod warnings;
 mod whole;

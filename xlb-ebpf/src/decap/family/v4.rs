@@ -2,15 +2,15 @@
 
 use xlb_common::{
     checksum,
-    decap::Reason,
-    wire::{ETHER_TYPE_IPV4_BE, Ipv4Header},
+    decap::{Hop, Reason},
+    wire::{ETHER_TYPE_IPV4_BE, Ipv4Header, TcpHeader},
 };
 use xlb_ebpf::{frame::Frame, lpm};
 
 use super::{Family, Inner, OUTER, is_ip};
 use crate::{
     Outer,
-    maps::{BALANCERS4, LOCAL_VIPS4},
+    maps::{ALTERNATIVES4, BALANCERS4, LOCAL_VIPS4, PEERS4},
 };
 
 /// IPv4.
@@ -26,7 +26,10 @@ const VERSION_IHL_MIN: u8 = Ipv4Header::VERSION_IHL;
 const VERSION_IHL_MAX: u8 = 0x4f;
 
 impl Family for V4 {
-    type Address = u32;
+    type Header = Ipv4Header;
+    type Tuple = [u64; 2];
+    const TUPLE_BYTES: u32 = 12;
+    const NUMBER: u8 = 4;
     const ETHER_TYPE_BE: u16 = ETHER_TYPE_IPV4_BE;
     const END: usize = OUTER + size_of::<Ipv4Header>();
 
@@ -65,7 +68,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn inner(frame: &Frame<'_>, offset: usize) -> Result<Inner<Self>, Reason> {
+    fn inner(frame: &Frame<'_>, offset: usize) -> Result<Inner, Reason> {
         let ip = frame.at::<Ipv4Header>(offset)?;
         if ip.version_ihl < VERSION_IHL_MIN || ip.version_ihl > VERSION_IHL_MAX {
             return Err(Reason::BadInner);
@@ -75,15 +78,60 @@ impl Family for V4 {
             return Err(Reason::BadInner);
         }
         Ok(Inner {
-            destination: ip.destination_be,
             bytes,
+            protocol: ip.protocol,
+            is_plain: ip.version_ihl == Ipv4Header::VERSION_IHL
+                && ip.flags_fragment_be & Ipv4Header::FRAGMENT_BE == 0,
             ecn: ip.tos & ECN,
         })
     }
 
     #[inline(always)]
-    fn is_vip(address: u32) -> bool {
-        LOCAL_VIPS4.get_ptr(address).is_some()
+    fn is_for_vip(frame: &Frame<'_>, offset: usize) -> Result<bool, Reason> {
+        let ip = frame.at::<Ipv4Header>(offset)?;
+        Ok(LOCAL_VIPS4.get_ptr(ip.destination_be).is_some())
+    }
+
+    #[inline(always)]
+    fn is_to_peer(frame: &Frame<'_>) -> Result<bool, Reason> {
+        let ip = frame.at::<Ipv4Header>(OUTER)?;
+        Ok(lpm::get4(&PEERS4, ip.destination_be).is_some())
+    }
+
+    #[inline(always)]
+    fn hop(frame: &Frame<'_>) -> Result<Option<&'static Hop>, Reason> {
+        let ip = frame.at::<Ipv4Header>(OUTER)?;
+        // SAFETY: the agent replaces an entry as a whole, and the kernel keeps the older one for as
+        // long as this program runs.
+        Ok(unsafe { ALTERNATIVES4.get(ip.destination_be) })
+    }
+
+    #[inline(always)]
+    fn event_address(frame: &Frame<'_>) -> Result<[u8; 16], Reason> {
+        let ip = frame.at::<Ipv4Header>(OUTER)?;
+        let mut bytes = [0; 16];
+        [bytes[0], bytes[1], bytes[2], bytes[3]] = ip.destination_be.to_ne_bytes();
+        Ok(bytes)
+    }
+    #[inline(always)]
+    fn tuple(ip: &Ipv4Header, tcp: &TcpHeader) -> [u64; 2] {
+        [
+            u64::from(ip.source_be) | u64::from(ip.destination_be) << 32,
+            super::ports(tcp),
+        ]
+    }
+
+    #[inline(always)]
+    fn decrement_ttl(frame: &mut Frame<'_>) -> Result<(), Reason> {
+        let ip = frame.at_mut::<Ipv4Header>(OUTER)?;
+        if ip.ttl <= 1 {
+            return Err(Reason::TtlExpired);
+        }
+        let old = u16::from_ne_bytes([ip.ttl, ip.protocol]);
+        ip.ttl -= 1;
+        let new = u16::from_ne_bytes([ip.ttl, ip.protocol]);
+        ip.checksum = checksum::update(ip.checksum, checksum::difference16(old, new));
+        Ok(())
     }
 
     #[inline(always)]

@@ -1,15 +1,15 @@
 //! IPv6.
 
 use xlb_common::{
-    decap::Reason,
-    wire::{ETHER_TYPE_IPV6_BE, Ipv6FragmentHeader, Ipv6Header, extension},
+    decap::{Hop, Reason},
+    wire::{ETHER_TYPE_IPV6_BE, Ipv6FragmentHeader, Ipv6Header, TcpHeader, extension},
 };
 use xlb_ebpf::{frame::Frame, lpm};
 
 use super::{Family, Inner, OUTER, is_ip};
 use crate::{
     Outer,
-    maps::{BALANCERS6, LOCAL_VIPS6},
+    maps::{ALTERNATIVES6, BALANCERS6, LOCAL_VIPS6, PEERS6},
 };
 
 /// IPv6.
@@ -23,7 +23,10 @@ const ECN_SHIFT: u32 = 20;
 const VERSION_SHIFT: u32 = 28;
 
 impl Family for V6 {
-    type Address = [u64; 2];
+    type Header = Ipv6Header;
+    type Tuple = [u64; 5];
+    const TUPLE_BYTES: u32 = 36;
+    const NUMBER: u8 = 6;
     const ETHER_TYPE_BE: u16 = ETHER_TYPE_IPV6_BE;
     const END: usize = OUTER + size_of::<Ipv6Header>();
 
@@ -65,22 +68,66 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn inner(frame: &Frame<'_>, offset: usize) -> Result<Inner<Self>, Reason> {
+    fn inner(frame: &Frame<'_>, offset: usize) -> Result<Inner, Reason> {
         let ip = frame.at::<Ipv6Header>(offset)?;
         let first = u32::from_be(ip.version_class_flow_be);
         if first >> VERSION_SHIFT != 6 {
             return Err(Reason::BadInner);
         }
         Ok(Inner {
-            destination: ip.destination,
+            protocol: ip.next_header,
+            is_plain: true,
             bytes: u16::from_be(ip.payload_length_be) as usize + size_of::<Ipv6Header>(),
             ecn: ecn(first),
         })
     }
 
     #[inline(always)]
-    fn is_vip(address: [u64; 2]) -> bool {
-        LOCAL_VIPS6.get_ptr(address).is_some()
+    fn is_for_vip(frame: &Frame<'_>, offset: usize) -> Result<bool, Reason> {
+        let ip = frame.at::<Ipv6Header>(offset)?;
+        Ok(LOCAL_VIPS6.get_ptr(ip.destination).is_some())
+    }
+
+    #[inline(always)]
+    fn is_to_peer(frame: &Frame<'_>) -> Result<bool, Reason> {
+        let ip = frame.at::<Ipv6Header>(OUTER)?;
+        Ok(lpm::get6(&PEERS6, ip.destination).is_some())
+    }
+
+    #[inline(always)]
+    fn hop(frame: &Frame<'_>) -> Result<Option<&'static Hop>, Reason> {
+        let ip = frame.at::<Ipv6Header>(OUTER)?;
+        // SAFETY: the agent replaces an entry as a whole, and the kernel keeps the older one for as
+        // long as this program runs.
+        Ok(unsafe { ALTERNATIVES6.get(ip.destination) })
+    }
+
+    #[inline(always)]
+    fn event_address(frame: &Frame<'_>) -> Result<[u8; 16], Reason> {
+        let ip = frame.at::<Ipv6Header>(OUTER)?;
+        // SAFETY: both are sixteen plain bytes.
+        Ok(unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(ip.destination) })
+    }
+    #[inline(always)]
+    fn tuple(ip: &Ipv6Header, tcp: &TcpHeader) -> [u64; 5] {
+        let (source, destination) = (ip.source, ip.destination);
+        [
+            source[0],
+            source[1],
+            destination[0],
+            destination[1],
+            super::ports(tcp),
+        ]
+    }
+
+    #[inline(always)]
+    fn decrement_ttl(frame: &mut Frame<'_>) -> Result<(), Reason> {
+        let ip = frame.at_mut::<Ipv6Header>(OUTER)?;
+        if ip.hop_limit <= 1 {
+            return Err(Reason::TtlExpired);
+        }
+        ip.hop_limit -= 1;
+        Ok(())
     }
 
     #[inline(always)]

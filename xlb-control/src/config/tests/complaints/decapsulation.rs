@@ -38,11 +38,15 @@ fn a_sound_file_is_read_with_its_defaults() {
     let vips = ["192.0.2.10", "2001:db8::10"].map(|vip| vip.parse::<IpAddr>().unwrap());
     assert_eq!(config.vips, vips);
     assert_eq!((config.mode, config.loopback), (Mode::Auto, true));
+    assert!(config.peers.is_empty());
 }
 
 #[test]
 fn what_is_not_the_default_is_kept() {
-    let config = accepted(&format!("{SOUND}mode = \"generic\"\nloopback = false\n")).config;
+    let more = "mode = \"generic\"\nloopback = false\npeers = [\"10.0.1.0/24\", \"10.0.2.7\"]\n";
+    let config = accepted(&format!("{SOUND}{more}")).config;
+    let peers: Vec<String> = config.peers.iter().map(ToString::to_string).collect();
+    assert_eq!(peers, ["10.0.1.0/24", "10.0.2.7/32"]);
     assert_eq!((config.mode, config.loopback), (Mode::Generic, false));
 }
 
@@ -117,6 +121,18 @@ fn keys() {
             "`loopback` must be true or false, not a string",
             (5, 12),
             "without quotes",
+        ),
+        (
+            "peers = [\"10.0.1.7/24\"]",
+            "10.0.1.7/24 has bits beyond its prefix length",
+            (5, 10),
+            "write `10.0.1.0/24`",
+        ),
+        (
+            "peers = [\"224.0.0.1\"]",
+            "224.0.0.1 can't be a backend's address: it is a multicast address",
+            (5, 10),
+            "unicast",
         ),
         (
             "mode = \"nativ\"",

@@ -76,7 +76,7 @@ Example:
 /// What `backend run` takes.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// The configuration file, with the table [backend].
+    /// The configuration file, with the table `[backend]`.
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_BACKEND_CONFIG)]
     pub(super) config: PathBuf,
     /// How a line of the log is written.

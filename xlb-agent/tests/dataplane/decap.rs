@@ -3,9 +3,7 @@
 use std::fs;
 
 use aya::maps::{Array, MapData, PerCpuArray, PerCpuValues};
-use xlb_agent::dataplane::{
-    self, AttachMode, DataplaneError, DecapMaps, Decapsulator, Interface, Pinned,
-};
+use xlb_agent::dataplane::{self, AttachMode, DataplaneError, Decapsulator, Interface, Pinned};
 use xlb_common::decap::{Reason, Sysctl, vip_flag};
 use xlb_control::config::Mode;
 
@@ -53,12 +51,18 @@ fn what_an_agent_left_is_adopted() {
         let before = program_on("eth0");
         assert!(before.is_some(), "the program outlives the agent");
 
-        let see = |maps: &mut DecapMaps| {
+        let mut seen = false;
+        Decapsulator::open(&sandbox.pin_dir(), &[eth], Mode::Auto, |maps| {
             assert_eq!(maps.sysctls.read(1), Some(record));
             assert_eq!(maps.vips4.get(&vip).expect("a VIP"), Some(added));
+            seen = true;
             Ok(())
-        };
-        Decapsulator::open(&sandbox.pin_dir(), &[eth], Mode::Auto, see).expect("adopt");
+        })
+        .expect("adopt");
+        assert!(
+            seen,
+            "the maps are prepared before the program runs on them"
+        );
         assert_ne!(program_on("eth0"), before, "the program is this build's");
     });
 }

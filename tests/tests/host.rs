@@ -4,6 +4,8 @@
 mod announce;
 #[path = "host/clients.rs"]
 mod clients;
+#[path = "host/interfaces.rs"]
+mod interfaces;
 #[path = "host/stage.rs"]
 mod stage;
 #[path = "host/start.rs"]

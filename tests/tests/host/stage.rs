@@ -5,9 +5,9 @@ use std::{net::IpAddr, time::Duration};
 use xlb_tests::lab::{Agent, Backend, Host, NetNs, Topology, VIP_V4, agent_binary, wait_until};
 
 /// Where the backends serve HTTP.
-const HTTP_PORT: u16 = 8080;
+pub(crate) const HTTP_PORT: u16 = 8080;
 /// Where they echo datagrams.
-const ECHO_PORT: u16 = 7000;
+pub(crate) const ECHO_PORT: u16 = 7000;
 /// Port of the services.
 const PORT: u16 = 80;
 

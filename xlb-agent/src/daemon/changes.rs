@@ -14,7 +14,8 @@ use xlb_control::{
 };
 
 use super::{
-    Daemon, api::Caller, known, now_s, refuse_unbuilt, spec, state, warn_of_stale, world::NextHops,
+    Daemon, api::Caller, interfaces::Interfaces, known, now_s, refuse_unbuilt, spec, state,
+    warn_of_stale, world::NextHops,
 };
 use crate::{diff, engine::Pools, plan::Intent};
 
@@ -85,7 +86,11 @@ impl Daemon {
             }
             let grows = self.engine.pools.get(name);
             if grows.is_none_or(|state| state.backends.len() < pool.backends.len()) {
-                let spec = spec(&self.merged.config, &self.view, self.engine.key());
+                let spec = spec(
+                    &self.merged.config,
+                    &self.interfaces.view,
+                    self.engine.key(),
+                );
                 self.engine.make_room(&self.merged.config, &spec)?;
             }
         }
@@ -132,10 +137,16 @@ impl Daemon {
         refuse_unbuilt(&file)?;
         let merged = overrides::apply(&file, &changes);
         self.vips.prepare(&merged.config)?;
+        let interfaces = if file.dataplane.interfaces == self.file.dataplane.interfaces {
+            None
+        } else {
+            Some(self.take_interfaces(&file.dataplane.interfaces)?)
+        };
         warn_of_stale(&merged);
         let intents = self.intents_of(&merged.admin, &self.merged.admin);
         let hops = std::mem::take(&mut self.next_hops);
         let before = InForce {
+            interfaces,
             file: std::mem::replace(&mut self.file, file),
             changes: std::mem::replace(&mut self.changes, changes),
             merged: std::mem::replace(&mut self.merged, merged),
@@ -144,13 +155,29 @@ impl Daemon {
         self.next_hops = self.resolve_next_hops();
         let changed = self.changed_pools(&before, &hops);
         let everywhere = before.merged.config.dataplane != self.merged.config.dataplane;
-        let Err(refusal) = self.apply(if everywhere {
+        let outcome = self.apply(if everywhere {
             Pools::All
         } else {
             Pools::Some(&changed)
-        }) else {
-            return Ok(());
-        };
+        });
+        let others = before.interfaces.is_some();
+        if outcome.is_err() {
+            self.go_back_to(before);
+        }
+        if others {
+            // Routes of replies lead to the interfaces that there are now.
+            if let Err(error) = self.look_around() {
+                tracing::error!(error = format!("{error:#}"), "following the interfaces");
+            }
+            self.forget_interfaces();
+        }
+        outcome
+    }
+
+    fn go_back_to(&mut self, before: InForce) {
+        if let Some(interfaces) = before.interfaces {
+            self.take_interfaces_back(interfaces);
+        }
         self.file = before.file;
         self.changes = before.changes;
         self.merged = before.merged;
@@ -162,7 +189,6 @@ impl Daemon {
                 "going back to what was in force"
             );
         }
-        Err(refusal)
     }
 
     /// Names of the pools that are not what they were.
@@ -227,6 +253,8 @@ fn removal(change: &Change) -> Option<(SocketAddr, OnRemove)> {
 
 /// What was in force before a change.
 struct InForce {
+    /// If others were to take their place.
+    interfaces: Option<Interfaces>,
     file: Config,
     changes: Vec<Change>,
     merged: Merged,

@@ -17,7 +17,6 @@ use xlb_control::{
 
 use super::{
     Daemon, now_s, refuse_unbuilt,
-    surroundings::egress_indexes,
     world::{self, NextHops},
 };
 use crate::{
@@ -55,7 +54,9 @@ impl Daemon {
         let then = overrides::apply(&loaded.config, &self.changes);
         let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
         warnings.extend(self.newly_stale(&then));
-        let (next_hops, unreachable) = self.foresee_next_hops(&then.config);
+        let (next_hops, unreachable) = self
+            .foresee_next_hops(&then.config)
+            .map_err(|error| format!("{error:#}"))?;
         warnings.extend(unreachable);
         let world = Foreseen {
             daemon: self,
@@ -89,14 +90,10 @@ impl Daemon {
 
     /// Whether a reload would take the configuration.
     pub(super) fn acceptable(&self, file: &Config) -> Result<(), String> {
-        if file.dataplane.interfaces != self.file.dataplane.interfaces {
-            return Err(
-                "dataplane.interfaces differs: restart the agent to use other interfaces; packets \
-                 flow on meanwhile"
-                    .to_owned(),
-            );
-        }
-        refuse_unbuilt(file).map_err(|error| format!("{error:#}"))
+        let interfaces = self.interfaces_with(&file.dataplane.interfaces);
+        interfaces
+            .and_then(|_| refuse_unbuilt(file))
+            .map_err(|error| format!("{error:#}"))
     }
 
     fn outlooks(
@@ -127,10 +124,10 @@ impl Daemon {
     }
 
     /// Next hops as they would be, and what the operator should know of new backends.
-    fn foresee_next_hops(&self, then: &Config) -> (NextHops, Vec<String>) {
+    fn foresee_next_hops(&self, then: &Config) -> anyhow::Result<(NextHops, Vec<String>)> {
         let tables = self.tables.borrow().clone();
-        let allowed = self.view.indexes();
-        let egress = egress_indexes(&self.file.dataplane.interfaces, &self.view);
+        let interfaces = self.interfaces_with(&then.dataplane.interfaces)?;
+        let (allowed, egress) = (interfaces.view.indexes(), interfaces.egress());
         let mut next_hops = world::resolve_all(then, &tables, &allowed, &egress);
         let mut warnings = Vec::new();
         for address in world::addresses(then) {
@@ -147,7 +144,7 @@ impl Daemon {
                 )),
             }
         }
-        (next_hops, warnings)
+        Ok((next_hops, warnings))
     }
 }
 

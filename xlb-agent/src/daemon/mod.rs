@@ -14,6 +14,7 @@ mod changes;
 pub(crate) mod clients;
 mod files;
 mod foresee;
+mod interfaces;
 mod probes;
 mod report;
 mod rounds;
@@ -48,6 +49,7 @@ pub use self::alone::unload;
 use self::{
     api::{Caller, Command},
     clients::{Clients, Missed},
+    interfaces::Interfaces,
     probes::Probes,
     rounds::Rounds,
     vips::Vips,
@@ -57,7 +59,7 @@ use crate::{
     dataplane::{Dataplane, Interface, Spec},
     engine::{self, Engine, Pools, goal},
     lock::Lock,
-    netlink::{self, InterfaceTracker, InterfaceView},
+    netlink::{self, InterfaceView},
     options::Options,
     plan::Intent,
 };
@@ -97,10 +99,7 @@ struct Daemon {
     rounds: Rounds,
     netlink: netlink::Handle,
     tables: watch::Receiver<Arc<netlink::Tables>>,
-    tracker: InterfaceTracker,
-    view: InterfaceView,
-    /// Interfaces of which the log says that they cannot be used.
-    refusing: BTreeSet<String>,
+    interfaces: Interfaces,
     next_hops: NextHops,
     /// Backends of which the log says that they are not sent to.
     unresolved: BTreeSet<IpAddr>,
@@ -140,19 +139,14 @@ impl Daemon {
             .context("read links, routes and neighbours")?;
         let mut vips = Vips::start(&options.state_dir, netlink.clone(), tables.clone())?;
         vips.prepare(&merged.config)?;
-        let mut tracker = InterfaceTracker::new(&file.dataplane.interfaces);
-        let view = tracker.view(&tables.borrow_and_update());
-        if let Some(name) = view.missing.first() {
-            anyhow::bail!(
-                "interface {name} does not exist: see `ip link`, and set dataplane.interfaces in {}",
-                options.config.display()
-            );
-        }
+        let mut interfaces =
+            Interfaces::find(&file.dataplane.interfaces, &tables.borrow_and_update())?;
         let commands = api::serve(&options.socket)?;
-        let spec = spec(&merged.config, &view, key);
+        let spec = spec(&merged.config, &interfaces.view, key);
         let (dataplane, adopted) = Dataplane::open(&options.pin_dir, &spec)?;
         tracing::info!(?adopted, "the data path runs");
         let missed = Missed::new(dataplane.events()?);
+        interfaces.settle(&dataplane.maps().egress)?;
         let engine = Engine::adopt(dataplane, key)?;
         let (sender, transitions) = mpsc::channel(TRANSITIONS_WAITING);
         let mut daemon = Self {
@@ -168,9 +162,7 @@ impl Daemon {
             rounds: Rounds::new(),
             netlink,
             tables,
-            tracker,
-            view,
-            refusing: BTreeSet::new(),
+            interfaces,
             next_hops: HashMap::new(),
             unresolved: BTreeSet::new(),
             missed,
@@ -186,10 +178,11 @@ impl Daemon {
         daemon.probe_all();
         daemon.meet_neighbours().await?;
         daemon.look_around()?;
-        if let Some(name) = daemon.view.missing.first() {
+        if let Some(name) = daemon.interfaces.view.missing.first() {
             anyhow::bail!("interface {name} cannot be used: the log says why");
         }
         daemon.apply(Pools::All)?;
+        daemon.forget_interfaces();
         Ok(daemon)
     }
 
@@ -224,7 +217,11 @@ impl Daemon {
 
     /// Brings everything in line with the configuration.
     fn apply(&mut self, changed: Pools<'_>) -> anyhow::Result<()> {
-        let spec = spec(&self.merged.config, &self.view, self.engine.key());
+        let spec = spec(
+            &self.merged.config,
+            &self.interfaces.view,
+            self.engine.key(),
+        );
         self.probe_all();
         let known = Known {
             next_hops: &self.next_hops,
@@ -234,7 +231,8 @@ impl Daemon {
         };
         self.engine
             .apply(&self.merged.config, &spec, changed, &known, now_s())?;
-        self.vips.set(&self.merged.config, &self.view.present);
+        self.vips
+            .set(&self.merged.config, &self.interfaces.view.present);
         self.revision += 1;
         Ok(())
     }

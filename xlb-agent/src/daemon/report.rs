@@ -122,13 +122,19 @@ impl Daemon {
                 .and_then(|interface| interface.mode)
                 .map_or_else(|| "detached".to_owned(), |mode| mode.to_string())
         };
-        let missing = self.view.missing.iter().map(|name| InterfaceStatus {
-            name: name.clone(),
-            index: 0,
-            mode: "detached".to_owned(),
-            up: false,
-        });
-        self.view
+        let missing = self
+            .interfaces
+            .view
+            .missing
+            .iter()
+            .map(|name| InterfaceStatus {
+                name: name.clone(),
+                index: 0,
+                mode: "detached".to_owned(),
+                up: false,
+            });
+        self.interfaces
+            .view
             .present
             .iter()
             .map(|interface| InterfaceStatus {
@@ -377,7 +383,7 @@ impl Daemon {
     /// Why there is no next hop to an address, in a sentence.
     fn obstacle(&self, address: IpAddr) -> Option<String> {
         let tables = self.tables.borrow().clone();
-        let why = netlink::resolve(&tables, address, &self.view.indexes()).err();
+        let why = netlink::resolve(&tables, address, &self.interfaces.view.indexes()).err();
         why.map(|why| why.to_string())
     }
 

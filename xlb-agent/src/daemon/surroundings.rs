@@ -12,10 +12,7 @@ use super::{
     Daemon,
     world::{self, NextHops},
 };
-use crate::{
-    dataplane::RouteKey,
-    netlink::{self, Interface, InterfaceView},
-};
+use crate::{dataplane::RouteKey, netlink};
 
 /// How long a start may wait for neighbours. Those that are there answer in milliseconds.
 const NEIGHBOURS_LIMIT: Duration = Duration::from_secs(1);
@@ -41,7 +38,7 @@ impl Daemon {
     /// come yet. What is lacking is asked for.
     fn lacks_neighbours(&self) -> bool {
         let tables = self.tables.borrow().clone();
-        let allowed = self.view.indexes();
+        let allowed = self.interfaces.view.indexes();
         self.want_neighbours(&tables, &allowed);
         let lacks = |address| {
             let resolved = netlink::resolve(&tables, address, &allowed);
@@ -53,14 +50,9 @@ impl Daemon {
     /// Takes in what netlink says: interfaces, next hops, routes of replies.
     pub(super) fn look_around(&mut self) -> anyhow::Result<()> {
         let tables = self.tables.borrow_and_update().clone();
-        let view = self.tracker.view(&tables);
-        let view = self.use_interfaces(view);
-        let allowed = view.indexes();
-        let egress = egress_indexes(&self.file.dataplane.interfaces, &view);
-        if view != self.view {
-            self.view = view;
-            self.vips.set_interfaces(&self.view.present);
-        }
+        self.follow_interfaces(&tables);
+        let allowed = self.interfaces.view.indexes();
+        let egress = self.interfaces.egress();
         self.set_client_routes(&tables, &allowed, &egress)?;
         let next_hops = self.resolve_next_hops();
         self.tell_of_obstacles(&tables, &allowed, &next_hops);
@@ -87,47 +79,6 @@ impl Daemon {
             .filter(|name| self.engine.pools.contains_key(name))
             .collect();
         affected.iter().try_for_each(|name| self.update_pool(name))
-    }
-
-    /// Has packets come in and leave by the interfaces that are there. One where that fails counts as
-    /// missing, so that the others are followed all the same, and is tried again the next time.
-    fn use_interfaces(&mut self, view: InterfaceView) -> InterfaceView {
-        let egress = egress_indexes(&self.file.dataplane.interfaces, &view);
-        let mut used = InterfaceView {
-            present: Vec::new(),
-            missing: view.missing,
-        };
-        for interface in view.present {
-            match self.use_interface(&interface, egress.get(&interface.ifindex).copied()) {
-                Ok(()) => {
-                    self.refusing.remove(&interface.configured);
-                    used.present.push(interface);
-                }
-                Err(error) => {
-                    if self.refusing.insert(interface.configured.clone()) {
-                        tracing::error!("{} cannot be used: {error:#}", interface.name);
-                    }
-                    used.missing.push(interface.configured);
-                }
-            }
-        }
-        used
-    }
-
-    fn use_interface(&mut self, interface: &Interface, egress: Option<u16>) -> anyhow::Result<()> {
-        let dataplane = &mut self.engine.dataplane;
-        if let (Some(mac), Some(index)) = (interface.mac, egress) {
-            let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
-            let table = &mut dataplane.maps_mut().egress;
-            table
-                .set(u32::from(index), interface.ifindex, mac, mtu)
-                .context("let packets leave")?;
-        }
-        if !self.view.indexes().contains(&interface.ifindex) {
-            dataplane.refresh_interface(&interface.configured, interface.ifindex)?;
-            tracing::info!(interface = interface.name, "the interface is there");
-        }
-        Ok(())
     }
 
     /// Says in the log which backends cannot be sent to and why, and which can be sent to again. A
@@ -224,8 +175,8 @@ impl Daemon {
     /// Resolves the next hops of all backends, and asks the kernel to keep them known.
     pub(super) fn resolve_next_hops(&self) -> NextHops {
         let tables = self.tables.borrow().clone();
-        let allowed = self.view.indexes();
-        let egress = egress_indexes(&self.file.dataplane.interfaces, &self.view);
+        let allowed = self.interfaces.view.indexes();
+        let egress = self.interfaces.egress();
         self.want_neighbours(&tables, &allowed);
         world::resolve_all(&self.merged.config, &tables, &allowed, &egress)
     }
@@ -236,45 +187,5 @@ impl Daemon {
             wanted.append(&mut netlink::wanted(tables, address, allowed));
         }
         self.netlink.want(wanted);
-    }
-}
-
-/// The index in `EGRESS` of each interface that is there: its place in the configuration, from 1,
-/// so that one that goes missing does not move the others.
-pub(super) fn egress_indexes(configured: &[String], view: &InterfaceView) -> BTreeMap<u32, u16> {
-    view.present
-        .iter()
-        .filter_map(|interface| {
-            let place = configured
-                .iter()
-                .position(|name| *name == interface.configured)?;
-            Some((interface.ifindex, u16::try_from(place + 1).ok()?))
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_interface_that_goes_missing_does_not_move_the_others() {
-        let interface = |name: &str, ifindex| Interface {
-            configured: name.to_owned(),
-            name: name.to_owned(),
-            ifindex,
-            mac: None,
-            up: true,
-            mtu: 1500,
-        };
-        let configured = ["front".to_owned(), "back".to_owned()];
-        let mut view = InterfaceView {
-            present: vec![interface("front", 7), interface("back", 9)],
-            missing: Vec::new(),
-        };
-        let both = BTreeMap::from([(7, 1), (9, 2)]);
-        assert_eq!(egress_indexes(&configured, &view), both);
-        view.present.remove(0);
-        assert_eq!(egress_indexes(&configured, &view), BTreeMap::from([(9, 2)]));
     }
 }

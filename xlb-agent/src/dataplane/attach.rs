@@ -38,6 +38,14 @@ pub(super) fn check(interfaces: &[Interface], ours: &[PinnedLink]) -> Result<(),
     Ok(())
 }
 
+/// How the program is attached after [`attach_all`].
+pub(super) struct Attached {
+    /// The mode of each interface.
+    pub(super) modes: Vec<(String, AttachMode)>,
+    /// Numbers of those that had no link before.
+    pub(super) new: Vec<u32>,
+}
+
 /// Makes exactly these interfaces run the program: attaches it where it is not, or not in the mode
 /// that is asked, and takes it off interfaces that are not among them. Links that stay already run
 /// the program.
@@ -47,31 +55,91 @@ pub(super) fn reconcile(
     interfaces: &[Interface],
     mode: Mode,
 ) -> Result<Vec<(String, AttachMode)>, DataplaneError> {
-    let mut modes = Vec::new();
-    let mut links = pins.pinned_links()?;
+    let attached = attach_all(pins, program, interfaces, mode)?;
+    detach_others(pins, interfaces)?;
+    Ok(attached.modes)
+}
+
+/// Attaches the program to those of the interfaces where it is not, or not in the mode that is asked.
+/// If one does not take it, none has it that did not have it before.
+pub(super) fn attach_all(
+    pins: &Pins,
+    program: BorrowedFd<'_>,
+    interfaces: &[Interface],
+    mode: Mode,
+) -> Result<Attached, DataplaneError> {
+    let mut attached = Attached {
+        modes: Vec::new(),
+        new: Vec::new(),
+    };
     for interface in interfaces {
-        let kept = links
-            .iter()
-            .position(|link| link.ifindex == interface.ifindex);
-        if let Some(position) = kept {
-            let link = links.swap_remove(position);
-            match mode_of(interface.ifindex)? {
-                Some(attached) if fits(mode, attached) => {
-                    modes.push((interface.name.clone(), attached));
-                    continue;
+        match attach_one(pins, program, interface, mode) {
+            Ok((mode, is_new)) => {
+                attached.modes.push((interface.name.clone(), mode));
+                if is_new {
+                    attached.new.push(interface.ifindex);
                 }
-                Some(_) | None => link.remove()?,
+            }
+            Err(error) => {
+                detach(pins, &attached.new)?;
+                return Err(error);
             }
         }
-        modes.push((
-            interface.name.clone(),
-            attach(pins, program, interface, mode)?,
-        ));
     }
-    for link in links {
-        link.remove()?;
+    Ok(attached)
+}
+
+/// Attaches the program to an interface, unless it is there and in the mode that is asked. Gives the
+/// mode, and whether there was no link before.
+fn attach_one(
+    pins: &Pins,
+    program: BorrowedFd<'_>,
+    interface: &Interface,
+    mode: Mode,
+) -> Result<(AttachMode, bool), DataplaneError> {
+    let mut links = pins.pinned_links()?.into_iter();
+    let Some(link) = links.find(|link| link.ifindex == interface.ifindex) else {
+        return Ok((attach(pins, program, interface, mode)?, true));
+    };
+    let before = mode_of(interface.ifindex)?;
+    if let Some(attached) = before
+        && fits(mode, attached)
+    {
+        return Ok((attached, false));
     }
-    Ok(modes)
+    link.remove()?;
+    match (attach(pins, program, interface, mode), before) {
+        (Ok(mode), _) => Ok((mode, false)),
+        (Err(error), None) => Err(error),
+        (Err(error), Some(before)) => {
+            create(pins, program, interface, before)?;
+            Err(error)
+        }
+    }
+}
+
+/// Takes the program off interfaces of these numbers.
+pub(super) fn detach(pins: &Pins, ifindexes: &[u32]) -> Result<(), DataplaneError> {
+    let mut links = pins.pinned_links()?.into_iter();
+    links.try_for_each(|link| {
+        if ifindexes.contains(&link.ifindex) {
+            link.remove()
+        } else {
+            Ok(())
+        }
+    })
+}
+
+/// Takes the program off interfaces that are not among these.
+pub(super) fn detach_others(pins: &Pins, interfaces: &[Interface]) -> Result<(), DataplaneError> {
+    let mut links = pins.pinned_links()?.into_iter();
+    links.try_for_each(|link| {
+        if interfaces.iter().any(|kept| kept.ifindex == link.ifindex) {
+            Ok(())
+        } else {
+            link.remove()
+        }
+    })
 }
 
 /// Whether there is such an interface.

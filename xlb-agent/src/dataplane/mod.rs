@@ -166,27 +166,45 @@ impl Dataplane {
         spec.check()?;
         let interfaces = self.present(&spec.interfaces)?;
         attach::check(&interfaces, &self.pins.pinned_links()?)?;
+        // On new interfaces first, where it may fail: with the program in force, which does them no
+        // service yet, but is on no other interface's way.
+        let program = self.program.as_fd();
+        let attached = attach::attach_all(&self.pins, program, &interfaces, spec.mode)?;
+        let grown = match self.exchange(spec, prepare) {
+            Ok(grown) => grown,
+            Err(error) => {
+                attach::detach(&self.pins, &attached.new)?;
+                return Err(error);
+            }
+        };
+        attach::detach_others(&self.pins, &interfaces)?;
+        self.spec.interfaces.clone_from(&spec.interfaces);
+        self.spec.mode = spec.mode;
+        Ok(grown)
+    }
+
+    /// Exchanges program and maps for what `spec` asks for, if they are something else.
+    fn exchange(
+        &mut self,
+        spec: &Spec,
+        prepare: impl FnOnce(&mut Maps) -> Result<(), DataplaneError>,
+    ) -> Result<Vec<&'static str>, DataplaneError> {
         let sizes = spec.sizes.max(&self.spec.sizes);
         let same_program = sizes == self.spec.sizes
             && spec.features == self.spec.features
             && spec.hash_key == self.spec.hash_key;
-        let grown = if same_program {
+        if same_program {
             prepare(&mut self.maps)?;
-            Vec::new()
-        } else {
-            let installed = install(&self.pins, spec, prepare)?;
-            self.program = installed.program;
-            self.bury = installed.bury;
-            self.maps = installed.maps;
-            self.spec.sizes = installed.sizes;
-            self.spec.features = spec.features;
-            self.spec.hash_key = spec.hash_key;
-            installed.grown
-        };
-        attach::reconcile(&self.pins, self.program.as_fd(), &interfaces, spec.mode)?;
-        self.spec.interfaces.clone_from(&spec.interfaces);
-        self.spec.mode = spec.mode;
-        Ok(grown)
+            return Ok(Vec::new());
+        }
+        let installed = install(&self.pins, spec, prepare)?;
+        self.program = installed.program;
+        self.bury = installed.bury;
+        self.maps = installed.maps;
+        self.spec.sizes = installed.sizes;
+        self.spec.features = spec.features;
+        self.spec.hash_key = spec.hash_key;
+        Ok(installed.grown)
     }
 
     /// Attaches the program anew to an interface that has gone and come back under another number,

@@ -64,6 +64,27 @@ impl InterfaceTracker {
         }
     }
 
+    /// Follows the interfaces of other names, and goes on with those that it follows already.
+    #[must_use]
+    pub fn following(&self, names: &[String]) -> Self {
+        let known = |name: &String| {
+            let mut followed = self.followed.iter();
+            followed.find(|(of, _)| of == name)?.1
+        };
+        Self {
+            followed: names
+                .iter()
+                .map(|name| (name.clone(), known(name)))
+                .collect(),
+        }
+    }
+
+    /// Whether it follows an interface of this name.
+    #[must_use]
+    pub fn follows(&self, name: &str) -> bool {
+        self.followed.iter().any(|(of, _)| of == name)
+    }
+
     /// Brings itself in line with the tables, and says what there is.
     pub fn view(&mut self, tables: &Tables) -> InterfaceView {
         let mut view = InterfaceView::default();

@@ -90,6 +90,71 @@ fn interfaces_are_added_and_removed_and_change_their_mode() {
 }
 
 #[test]
+fn a_new_interface_that_does_not_take_the_program_changes_nothing() {
+    in_sandbox(|sandbox| {
+        ip(&["link", "set", "lo", "up"]);
+        let (eth0, eth1) = (sandbox.veth("eth0", "peer0"), sandbox.veth("eth1", "peer1"));
+        let before = Spec {
+            mode: Mode::Native,
+            ..spec(&[eth0])
+        };
+        let (mut dataplane, _) = Dataplane::open(&sandbox.pin_dir(), &before).expect("open");
+        let (program, pins) = (program_on("eth0"), sandbox.pinned());
+
+        // Something to exchange for, one to take off, one to put on, and one that has no native mode.
+        let broken = Spec {
+            interfaces: vec![eth1, interface("lo")],
+            ..larger(&before)
+        };
+        let error = dataplane
+            .reload(&broken, |_| Ok(()))
+            .expect_err("no native XDP");
+        assert!(error.to_string().contains("lo (native mode)"), "{error}");
+        assert_eq!((program_on("eth0"), program_on("eth1")), (program, None));
+        assert_eq!(sandbox.pinned(), pins);
+        assert_eq!(dataplane.spec(), &before);
+    });
+}
+
+#[test]
+fn a_change_that_fails_leaves_no_new_interface_behind() {
+    in_sandbox(|sandbox| {
+        let (eth0, eth1) = (sandbox.veth("eth0", "peer0"), sandbox.veth("eth1", "peer1"));
+        let before = spec(std::slice::from_ref(&eth0));
+        let (mut dataplane, _) = Dataplane::open(&sandbox.pin_dir(), &before).expect("open");
+        let more = Spec {
+            interfaces: vec![eth0, eth1],
+            ..larger(&before)
+        };
+        let refused = || DataplaneError::Spec("no".to_owned());
+        dataplane
+            .reload(&more, |_| Err(refused()))
+            .expect_err("refused");
+        assert_eq!(program_on("eth1"), None);
+        dataplane.reload(&more, |_| Ok(())).expect("reload");
+        assert_eq!(program_on("eth1"), program_on("eth0"));
+    });
+}
+
+#[test]
+fn a_mode_that_is_refused_leaves_the_program_in_the_former_one() {
+    in_sandbox(|sandbox| {
+        ip(&["link", "set", "lo", "up"]);
+        let auto = spec(&[interface("lo")]);
+        let (mut dataplane, _) = Dataplane::open(&sandbox.pin_dir(), &auto).expect("open");
+        let program = program_on("lo");
+        let native = Spec {
+            mode: Mode::Native,
+            ..auto
+        };
+        dataplane.reload(&native, |_| Ok(())).expect_err("refused");
+        assert_eq!(program_on("lo"), program);
+        let status = dataplane.status().expect("status");
+        assert_eq!(status.interfaces[0].mode, Some(AttachMode::Generic));
+    });
+}
+
+#[test]
 fn an_interface_that_comes_back_is_attached_anew() {
     in_sandbox(|sandbox| {
         let spec = spec(&[sandbox.veth("eth0", "peer0"), sandbox.veth("eth1", "peer1")]);

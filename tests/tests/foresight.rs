@@ -2,5 +2,7 @@
 
 #[path = "foresight/diff.rs"]
 mod diff;
+#[path = "foresight/explain.rs"]
+mod explain;
 #[path = "foresight/stage.rs"]
 mod stage;

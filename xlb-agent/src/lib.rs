@@ -8,6 +8,7 @@ pub mod dataplane;
 pub mod diff;
 pub mod endpoint;
 pub mod engine;
+pub mod explain;
 pub mod lock;
 pub mod logging;
 pub mod netlink;

@@ -32,6 +32,7 @@ pub(crate) struct Stage {
 pub(crate) struct Setup {
     pub(crate) weights: Vec<(usize, u16)>,
     pub(crate) pool: String,
+    pub(crate) service: String,
 }
 
 impl Setup {
@@ -39,6 +40,7 @@ impl Setup {
         Self {
             weights: weights.to_vec(),
             pool: format!("ring_slots = {RING_SLOTS}\n"),
+            service: String::new(),
         }
     }
 }
@@ -60,6 +62,18 @@ impl Stage {
         };
         stage.wait_until_all_serve(setup);
         stage
+    }
+
+    /// The name of a backend by its address and port.
+    pub(crate) fn name_of(&self, endpoint: &str) -> String {
+        let hosts = &self.topology.backends;
+        let found = hosts.iter().enumerate().find(|&(place, _)| {
+            [false, true]
+                .map(|v6| self.endpoint(place, v6).to_string())
+                .contains(&endpoint.to_owned())
+        });
+        let (_, host) = found.unwrap_or_else(|| panic!("no backend has {endpoint}"));
+        host.name().to_owned()
     }
 
     /// Writes a configuration beside the agent's own and returns its path.
@@ -178,11 +192,11 @@ fn config(topology: &Topology, setup: &Setup) -> String {
                 )
             })
             .collect();
-        let (vip, pool) = (Stage::vip(v6).ip(), &setup.pool);
+        let (vip, pool, service) = (Stage::vip(v6).ip(), &setup.pool, &setup.service);
         text += &format!(
             "\n[[pool]]\nname = \"{name}\"\n{pool}backends = [\n{backends}]\n\n\
              [[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nport = {WEB_PORT}\n\
-             forward = \"dnat\"\npool = \"{name}\"\n"
+             forward = \"dnat\"\npool = \"{name}\"\n{service}"
         );
     }
     text

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{args_backend::BackendCommand, args_service::ServiceCommand};
+use super::{
+    args_backend::BackendCommand, args_explain::ExplainArgs, args_service::ServiceCommand,
+};
 use crate::{
     backend,
     logging::LogFormat,
@@ -134,6 +136,16 @@ Example:
     /// file has errors, which are printed with their places, or no agent answers.
     #[command(after_help = "Example:\n  xlb-agent diff ./new.toml")]
     Diff(DiffArgs),
+    /// Tell what becomes of a packet, and why.
+    ///
+    /// The answer comes from the live maps, by the rule of the data path itself: the service, the
+    /// slot that the flow falls into, its records, the backend, and the reason if the packet would
+    /// be dropped. Nothing is sent or written. If no agent answers, the pinned maps are read, which
+    /// only root may.
+    #[command(after_help = "\
+Example:
+  xlb-agent explain --src 203.0.113.9:51812 --dst 192.0.2.10:443/tcp --syn")]
+    Explain(ExplainArgs),
     /// Remove the data path from this host.
     ///
     /// The program is detached and all pins are removed, so that no packet is balanced any more.

@@ -1,14 +1,17 @@
 //! The command line: it parses, asks the control API, and prints. It knows nothing of the agent
-//! but that API; `run` and `unload`, and the same of a backend, are the verbs that do without it.
+//! but that API; `run` and `unload`, and the same of a backend, are the verbs that do without it, and
+//! `explain` can.
 
 mod args;
 mod args_backend;
+mod args_explain;
 mod args_service;
 mod backend_host;
 mod check;
 mod client;
 mod diff;
 mod drain;
+mod explain;
 mod names;
 mod print;
 #[cfg(test)]
@@ -68,6 +71,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Reload(args) if args.dry_run => diff::diff(&cli.global, None),
         Command::Reload(_) => client::reload(&cli.global),
         Command::Diff(args) => diff::diff(&cli.global, Some(&args.file)),
+        Command::Explain(args) => explain::explain(&cli.global, args),
         Command::Run(args) => {
             logging::init(args.log)?;
             daemon::run(cli.global.options(&args.config)?).map(|()| Exit::Well)

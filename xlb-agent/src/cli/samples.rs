@@ -2,9 +2,11 @@
 
 use xlb_control::{
     api::{
-        BackendState, BackendStatus, Change, ChangeStatus, Counters, Diff, DiffKind, FlowsCut,
-        HealthStatus, InterfaceStatus, MapStatus, Origin, PoolDiff, PoolStatus, ProgramStatus,
-        ReasonCount, ServiceDiff, ServiceHealth, ServiceStatus, SlotsDiff, Status,
+        BackendState, BackendStatus, Change, ChangeStatus, Counters, Diff, DiffKind,
+        ExplainRequest, ExplainedAction, ExplainedBackend, ExplainedRecord, ExplainedService,
+        ExplainedSlot, ExplainedVerdict, Explanation, FlowsCut, HealthStatus, InterfaceStatus,
+        MapStatus, Origin, PoolDiff, PoolStatus, ProgramStatus, ReasonCount, ServiceDiff,
+        ServiceHealth, ServiceStatus, SlotsDiff, Status,
     },
     config::{AllDown, Forward, Protocol},
 };
@@ -226,5 +228,67 @@ pub(super) fn diff() -> Diff {
         ],
         pools: vec![spare],
         warnings: Vec::new(),
+    }
+}
+
+pub(super) fn explanation() -> Explanation {
+    let backend = |number, endpoint: &str, named_by: [&str; 2]| ExplainedBackend {
+        number,
+        endpoint: Some(endpoint.parse().unwrap()),
+        named_by: named_by.map(str::to_owned).to_vec(),
+        used: true,
+        drain: false,
+        down: false,
+        dead: false,
+        next_hop: None,
+    };
+    let mut leaving = backend(2, "10.0.1.7:8080", ["ring", "stable"]);
+    (leaving.drain, leaving.down) = (true, true);
+    let mut new = backend(5, "10.0.1.9:8080", ["target", "FLOWS"]);
+    new.next_hop = Some("02:00:0a:00:01:09 eth0".to_owned());
+    Explanation {
+        packet: ExplainRequest {
+            source: "203.0.113.9:51812".parse().unwrap(),
+            destination: "192.0.2.10:443".parse().unwrap(),
+            protocol: Protocol::Tcp,
+            syn: false,
+            sequence: None,
+        },
+        service: Some(ExplainedService {
+            number: 1,
+            name: Some("web".to_owned()),
+            forward: Some(Forward::Dnat),
+            pool: "web".to_owned(),
+            moving: true,
+            refuses: false,
+        }),
+        slot: Some(ExplainedSlot {
+            slot: 4711,
+            ring_slots: 16_381,
+            hash: 1_234_567_890,
+            ring: 2,
+            stable: 2,
+            target: 5,
+            marked: true,
+            settling: false,
+            last_miss_age_s: Some(65),
+        }),
+        pending: None,
+        flow: Some(ExplainedRecord {
+            backend: 5,
+            initial_sequence: 1000,
+            age_s: 3,
+            confirmed: false,
+            tombstone: false,
+            expired: false,
+        }),
+        backends: vec![leaving, new],
+        verdict: ExplainedVerdict {
+            action: ExplainedAction::Forward,
+            backend: Some("10.0.1.9:8080".parse().unwrap()),
+            reason: None,
+            why: "the flow is recorded, and goes where the record says".to_owned(),
+        },
+        notes: vec!["something else".to_owned()],
     }
 }

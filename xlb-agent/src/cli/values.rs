@@ -9,6 +9,7 @@ use serde::{
         value::{Error, StrDeserializer},
     },
 };
+use xlb_control::config::Protocol;
 
 /// Parses `10.0.1.7:8080` or `[2001:db8::7]:8080`.
 pub(super) fn endpoint(text: &str) -> Result<SocketAddr, String> {
@@ -19,6 +20,15 @@ pub(super) fn endpoint(text: &str) -> Result<SocketAddr, String> {
         return Err("port 0 can't be reached; type a port from 1 to 65535".to_owned());
     }
     Ok(endpoint)
+}
+
+/// Parses `192.0.2.10:443/tcp` or `[2001:db8::10]:53/udp`.
+pub(super) fn destination(text: &str) -> Result<(SocketAddr, Protocol), String> {
+    let (at, protocol) = text.rsplit_once('/').ok_or_else(|| {
+        "the protocol is missing; type it as in `192.0.2.10:443/tcp` or `[2001:db8::10]:53/udp`"
+            .to_owned()
+    })?;
+    Ok((endpoint(at)?, named(protocol)?))
 }
 
 const ENDPOINT_EXAMPLES: &str =
@@ -66,7 +76,7 @@ pub(super) fn name<T: Serialize>(value: &T) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use xlb_control::config::{Forward, Protocol};
+    use xlb_control::config::Forward;
 
     #[test]
     fn endpoints() {
@@ -96,6 +106,21 @@ mod tests {
             );
         }
         assert!(endpoint("10.0.1.7:0").unwrap_err().contains("port 0"));
+    }
+
+    #[test]
+    fn destinations() {
+        let (endpoint, protocol) = destination("[2001:db8::10]:53/udp").unwrap();
+        assert_eq!(endpoint, "[2001:db8::10]:53".parse().unwrap());
+        assert_eq!(protocol, Protocol::Udp);
+        for (text, why) in [
+            ("192.0.2.10:443", "the protocol is missing"),
+            ("192.0.2.10/tcp", "the port is missing"),
+            ("192.0.2.10:443/sctp", "expected `tcp` or `udp`"),
+        ] {
+            let error = destination(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
     }
 
     #[test]

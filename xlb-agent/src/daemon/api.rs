@@ -21,8 +21,8 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 use xlb_control::api::{
-    ApiError, BackendStatus, Change, Changed, Diff, DiffRequest, HealthStatus, ServiceStatus,
-    Status,
+    ApiError, BackendStatus, Change, Changed, Diff, DiffRequest, ExplainRequest, Explanation,
+    HealthStatus, ServiceStatus, Status,
 };
 use xlb_control::config::limits::MAX_FILE_BYTES;
 
@@ -65,6 +65,8 @@ pub enum Command {
     Reload(Caller, oneshot::Sender<Result<Changed, String>>),
     /// What a configuration would change.
     Diff(DiffRequest, oneshot::Sender<Result<Diff, String>>),
+    /// What becomes of a packet.
+    Explain(ExplainRequest, oneshot::Sender<Result<Explanation, String>>),
 }
 
 /// Commands that may wait for the event loop.
@@ -92,6 +94,7 @@ pub fn serve(path: &Path) -> anyhow::Result<mpsc::Receiver<Command>> {
         .route("/v1/health", get(health))
         .route("/v1/changes", post(change))
         .route("/v1/reload", post(reload))
+        .route("/v1/explain", post(explain))
         .route(
             "/v1/diff",
             post(diff).layer(DefaultBodyLimit::max(MAX_CONFIG_BODY_BYTES)),
@@ -170,6 +173,13 @@ async fn reload(State(sender): Sender, ConnectInfo(caller): ConnectInfo<Caller>)
 async fn diff(State(sender): Sender, Json(request): Json<DiffRequest>) -> Response {
     attempt(&sender, StatusCode::UNPROCESSABLE_ENTITY, |reply| {
         Command::Diff(request, reply)
+    })
+    .await
+}
+
+async fn explain(State(sender): Sender, Json(packet): Json<ExplainRequest>) -> Response {
+    attempt(&sender, StatusCode::UNPROCESSABLE_ENTITY, |reply| {
+        Command::Explain(packet, reply)
     })
     .await
 }

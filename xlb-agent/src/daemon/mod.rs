@@ -12,6 +12,7 @@ mod alone;
 pub mod api;
 mod changes;
 pub(crate) mod clients;
+mod explain;
 mod files;
 mod foresee;
 mod interfaces;
@@ -45,7 +46,7 @@ use xlb_control::{
     health::{HealthEvent, Verdict},
 };
 
-pub use self::alone::unload;
+pub use self::{alone::unload, explain::explain_alone};
 use self::{
     api::{Caller, Command},
     clients::{Clients, Missed},
@@ -290,6 +291,7 @@ impl Daemon {
             }
             Command::Reload(caller, reply) => drop(reply.send(self.reload(caller))),
             Command::Diff(request, reply) => drop(reply.send(self.diff(request))),
+            Command::Explain(packet, reply) => drop(reply.send(self.explain(&packet))),
         }
     }
 }
@@ -305,12 +307,16 @@ fn known(engine: &Engine, pool: &str, endpoint: SocketAddr) -> Option<Verdict> {
     })
 }
 
-fn spec(config: &Config, view: &InterfaceView, key: [u8; 16]) -> Spec {
-    let [low, high] = [0, 8].map(|from: usize| {
+/// The key of the flow hash, as the program has it.
+fn hash_words(key: [u8; 16]) -> [u64; 2] {
+    [0, 8].map(|from: usize| {
         let mut part = [0; 8];
         part.copy_from_slice(&key[from..from + 8]);
         u64::from_le_bytes(part)
-    });
+    })
+}
+
+fn spec(config: &Config, view: &InterfaceView, key: [u8; 16]) -> Spec {
     Spec {
         interfaces: view
             .present
@@ -322,7 +328,7 @@ fn spec(config: &Config, view: &InterfaceView, key: [u8; 16]) -> Spec {
             .collect(),
         mode: config.dataplane.mode,
         features: goal::features(config),
-        hash_key: [low, high],
+        hash_key: hash_words(key),
         sizes: engine::sizes(config, None),
     }
 }

@@ -1,6 +1,11 @@
 //! What outlives the agent: the hash key and the changes made at run time.
 
-use std::{fs, io, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    fs, io,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use xlb_control::{
@@ -17,9 +22,27 @@ pub(super) fn hash_key(config: &Config, state_dir: &Path) -> anyhow::Result<[u8;
     if let Some(HashKey(key)) = config.dataplane.hash_key {
         return Ok(key);
     }
-    let path = state_dir.join("hash-key");
+    if let Some(key) = kept_hash_key(state_dir)? {
+        return Ok(key);
+    }
+    let key: [u8; 16] = rand::random();
+    write(&hash_key_path(state_dir), &key)?;
+    Ok(key)
+}
+
+fn hash_key_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("hash-key")
+}
+
+/// The hash key that was generated here once, if one was.
+///
+/// # Errors
+///
+/// When the state directory can't be read, or what stands there is no key.
+pub(super) fn kept_hash_key(state_dir: &Path) -> anyhow::Result<Option<[u8; 16]>> {
+    let path = hash_key_path(state_dir);
     match fs::read(&path) {
-        Ok(bytes) => bytes.try_into().map_err(|bytes: Vec<u8>| {
+        Ok(bytes) => bytes.try_into().map(Some).map_err(|bytes: Vec<u8>| {
             anyhow::anyhow!(
                 "{} has {} bytes instead of 16: set dataplane.hash_key, or remove the file, which \
                  moves every connection",
@@ -27,11 +50,7 @@ pub(super) fn hash_key(config: &Config, state_dir: &Path) -> anyhow::Result<[u8;
                 bytes.len()
             )
         }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key: [u8; 16] = rand::random();
-            write(&path, &key)?;
-            Ok(key)
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
     }
 }

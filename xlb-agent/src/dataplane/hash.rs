@@ -120,6 +120,16 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
         Ok(entries)
     }
 
+    /// Whether another entry fits.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::for_each`].
+    pub fn has_room(&self) -> io::Result<bool> {
+        let capacity = sys::map_info(self.fd.as_fd())?.entries;
+        Ok(self.count()? < u64::from(capacity))
+    }
+
     /// How many entries there are.
     ///
     /// # Errors

@@ -64,6 +64,18 @@ use self::{
     pins::{BALANCER, Pins},
 };
 
+/// Opens the maps that are pinned, to be read: nothing is made, grown or repaired.
+///
+/// # Errors
+///
+/// When nothing is pinned, or the maps are of another version.
+pub fn pinned_maps(pin_dir: &Path) -> Result<Maps, DataplaneError> {
+    refuse_other_versions(pin_dir)?;
+    let pins = Pins::new(pin_dir);
+    found_maps(&pins)?;
+    Maps::open(|name| pins.map(name))
+}
+
 /// What [`Dataplane::open`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adopted {

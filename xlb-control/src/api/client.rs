@@ -14,6 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use self::error::ClientError;
 use super::{
     diff::{Diff, DiffRequest},
+    explain::{ExplainRequest, Explanation},
     types::{BackendStatus, Change, Changed, HealthStatus, ServiceStatus, Status},
 };
 
@@ -113,6 +114,15 @@ impl Client {
     /// As for every call, those of [`ClientError`].
     pub async fn diff(&self, request: &DiffRequest) -> Result<Diff, ClientError> {
         self.post("/v1/diff", Some(request)).await
+    }
+
+    /// `POST /v1/explain`: what becomes of a packet. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for every call, those of [`ClientError`].
+    pub async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ClientError> {
+        self.post("/v1/explain", Some(request)).await
     }
 
     async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, ClientError> {

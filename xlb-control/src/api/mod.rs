@@ -2,8 +2,10 @@
 
 mod client;
 mod diff;
+mod explain;
 mod types;
 
 pub use client::{Client, ClientError};
 pub use diff::*;
+pub use explain::*;
 pub use types::*;

@@ -70,9 +70,9 @@ use self::{
 ///
 /// When nothing is pinned, or the maps are of another version.
 pub fn pinned_maps(pin_dir: &Path) -> Result<Maps, DataplaneError> {
-    refuse_other_versions(pin_dir)?;
-    let pins = Pins::new(pin_dir);
-    found_maps(&pins)?;
+    refuse_other_versions(pin_dir, BALANCER)?;
+    let pins = Pins::new(pin_dir, BALANCER);
+    found_maps(&pins, &layout(&Sizes::default()))?;
     Maps::open(|name| pins.map(name))
 }
 

@@ -68,7 +68,8 @@ fn a_reload_moves_as_many_slots_as_diff_said() {
         let before = stage.words();
         let (diff, code) = diff_file(&stage, &setup);
         assert_eq!(code, CHANGES, "{name}: {diff}");
-        assert_eq!(stage.words(), before, "{name}: asking changes nothing");
+        let asked = moved(&before, &stage.words());
+        assert_eq!(asked, [0, 0], "{name}: asking changes nothing");
         stage.reload(&setup);
         let after = stage.words();
         let said = ["web", "web6"].map(|pool| {
@@ -219,7 +220,7 @@ fn a_dry_run_shows_the_agents_own_file() {
     assert_eq!(diff["file"], path.display().to_string());
     let revision = &stage.agent.cli(&["status", "-o", "json"])["config_revision"];
     assert_eq!(*revision, 1, "nothing was applied");
-    assert_eq!(stage.words(), before);
+    assert_eq!(moved(&before, &stage.words()), [0, 0]);
 
     let output = stage.agent.cli_output(&["reload", "--dry-run"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -5,18 +5,18 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use xlb_common::{maps::backend_cause, next_hop::NextHop};
+use xlb_common::next_hop::NextHop;
 use xlb_control::{
     api::{Diff, DiffRequest},
     config::{
         Config, OnRemove, Pool,
         overrides::{self, BackendKey, Merged},
     },
-    health::{State, Target},
+    health::{State, Target, Verdict},
 };
 
 use super::{
-    Daemon, now_s, refuse_unbuilt,
+    Daemon, known, now_s, refuse_unbuilt,
     world::{self, NextHops},
 };
 use crate::{
@@ -177,11 +177,7 @@ impl World for Foreseen<'_> {
         match self.daemon.probes.checker.state(&target) {
             Some(State::Down) => false,
             Some(State::Up | State::Unknown) => true,
-            None => self
-                .daemon
-                .engine
-                .backend(&pool.name, endpoint)
-                .is_none_or(|(_, entry)| entry.cause & backend_cause::FAILING == 0),
+            None => known(&self.daemon.engine, &pool.name, endpoint) != Some(Verdict::Down),
         }
     }
 

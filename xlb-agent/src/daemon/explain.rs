@@ -23,15 +23,10 @@ impl Daemon {
     /// When there is no such packet, or the maps can't be read.
     pub(super) fn explain(&self, packet: &ExplainRequest) -> Result<Explanation, String> {
         let dataplane = &self.engine.dataplane;
-        let name_of = |egress: u16| {
-            let place = usize::from(egress).checked_sub(1);
-            place
-                .and_then(|place| self.file.dataplane.interfaces.get(place))
-                .map_or_else(|| "?".to_owned(), Clone::clone)
-        };
         let key = explain::flow_of(packet)?;
         let facts = explain::gather(dataplane.maps(), dataplane.spec().hash_key, &key, now_s())
             .map_err(|error| format!("read the tables of flows: {error}"))?;
+        let name_of = |egress| interface(dataplane.maps(), egress);
         let mut explanation = explain::explain(packet, &facts, name_of);
         name_service(&mut explanation, &facts, &self.merged.config);
         Ok(explanation)
@@ -80,7 +75,7 @@ pub fn explain_alone(options: &Options, packet: &ExplainRequest) -> anyhow::Resu
 }
 
 /// The name of an interface by its index in `EGRESS`.
-fn interface(maps: &Maps, egress: u16) -> String {
+pub(super) fn interface(maps: &Maps, egress: u16) -> String {
     maps.egress
         .get(egress.into())
         .and_then(|egress| if_indextoname(egress.ifindex).ok())

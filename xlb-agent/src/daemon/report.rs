@@ -17,7 +17,7 @@ use xlb_control::{
     health::{State, Target},
 };
 
-use super::{Daemon, now_s};
+use super::{Daemon, explain::interface, now_s};
 use crate::{
     engine::{self, goal},
     netlink,
@@ -333,10 +333,7 @@ impl Daemon {
 
     fn hop_text(&self, hop: NextHop) -> String {
         let [a, b, c, d, e, f] = hop.mac();
-        let place = usize::from(hop.egress()).checked_sub(1);
-        let name = place
-            .and_then(|place| self.file.dataplane.interfaces.get(place))
-            .map_or("?", String::as_str);
+        let name = interface(self.engine.dataplane.maps(), hop.egress());
         format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} {name}")
     }
 

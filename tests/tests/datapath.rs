@@ -27,6 +27,8 @@ mod program;
 mod refusals;
 #[path = "datapath/replies.rs"]
 mod replies;
+#[path = "datapath/rest.rs"]
+mod rest;
 #[path = "datapath/rig.rs"]
 mod rig;
 #[path = "datapath/second_chance.rs"]

@@ -31,6 +31,9 @@ pub struct Options {
     pub pin_dir: PathBuf,
     /// The directory that holds what must outlive a reboot.
     pub state_dir: PathBuf,
+    /// Whether connections move together with slots, so that what transitions are good for can be
+    /// measured.
+    pub without_transitions: bool,
 }
 
 /// Why paths can't be an agent's.
@@ -80,6 +83,7 @@ impl Options {
             socket: absolute(socket)?,
             pin_dir: absolute(pin_dir)?,
             state_dir: absolute(state_dir)?,
+            without_transitions: false,
         };
         let bytes = options.socket.as_os_str().len();
         if bytes > SOCKET_PATH_BYTES_MAX {

@@ -4,6 +4,7 @@ mod apt;
 mod bench;
 mod build;
 mod check;
+mod churn;
 mod demo;
 mod leftovers;
 mod licences;
@@ -77,6 +78,13 @@ enum Command {
     /// Example: cargo xtask bench --quick
     #[command(verbatim_doc_comment)]
     Bench(bench::Options),
+    /// Changes backends and nodes under thousands of connections, and counts those that break.
+    ///
+    /// It needs root. What follows the command's name is passed on.
+    ///
+    /// Example: cargo xtask churn --quick
+    #[command(verbatim_doc_comment)]
+    Churn(churn::Options),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +95,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Churn(options) => churn::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,6 +21,7 @@ pub struct Agent {
     ns: NetNs,
     binary: PathBuf,
     launcher: Vec<String>,
+    run_options: Vec<String>,
     directory: PathBuf,
     pin_directory: PathBuf,
     process: Option<Process>,
@@ -74,6 +75,7 @@ impl Agent {
             ns: ns.clone(),
             binary,
             launcher: Vec::new(),
+            run_options: Vec::new(),
             directory,
             pin_directory,
             process: None,
@@ -85,6 +87,11 @@ impl Agent {
     /// From now on it is started by a program that becomes it, such as `setpriv` with options.
     pub fn start_through(&mut self, launcher: &[&str]) {
         self.launcher = launcher.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    /// From now on `xlb-agent run` gets these options too.
+    pub fn run_with(&mut self, options: &[&str]) {
+        self.run_options = options.iter().map(|&word| word.to_owned()).collect();
     }
 
     /// Directory of its socket, state, log and configuration.
@@ -162,7 +169,8 @@ impl Agent {
         command
             .args(self.global_options())
             .args(["run", "--config"])
-            .arg(self.config_path());
+            .arg(self.config_path())
+            .args(&self.run_options);
         command
     }
 

@@ -134,6 +134,17 @@ impl Rig {
         }
     }
 
+    /// Runs the program once, for its action alone.
+    pub(crate) fn action(&self, input: &[u8]) -> u32 {
+        let program = self.ebpf.program(PROGRAM).expect("the program");
+        let program: &Xdp = program.try_into().expect("a program of type XDP");
+        let options = TestRunOptions {
+            data_in: Some(input),
+            ..TestRunOptions::default()
+        };
+        program.test_run(options).expect("a test run").return_value
+    }
+
     /// Runs the program and checks everything that comes of it.
     pub(crate) fn check(&self, name: &str, input: &[u8], expected: &Expected) {
         let outcome = self.run(input);

@@ -166,6 +166,9 @@ pub(super) struct RunArgs {
     /// How a line of the log is written.
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) log: LogFormat,
+    /// Move connections together with slots. It is for measuring what transitions are good for.
+    #[arg(long, hide = true)]
+    pub(super) without_transitions: bool,
 }
 
 /// What `check` takes.

@@ -74,7 +74,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Explain(args) => explain::explain(&cli.global, args),
         Command::Run(args) => {
             logging::init(args.log)?;
-            daemon::run(cli.global.options(&args.config)?).map(|()| Exit::Well)
+            let mut options = cli.global.options(&args.config)?;
+            options.without_transitions = args.without_transitions;
+            daemon::run(options).map(|()| Exit::Well)
         }
         Command::Unload => {
             let options = cli.global.options(Path::new(DEFAULT_CONFIG))?;

@@ -148,7 +148,8 @@ impl Daemon {
         tracing::info!(?adopted, "the data path runs");
         let missed = Missed::new(dataplane.events()?);
         interfaces.settle(&dataplane.maps().egress)?;
-        let engine = Engine::adopt(dataplane, key)?;
+        let mut engine = Engine::adopt(dataplane, key)?;
+        engine.without_transitions = options.without_transitions;
         let (sender, transitions) = mpsc::channel(TRANSITIONS_WAITING);
         let mut daemon = Self {
             options,

@@ -116,6 +116,8 @@ pub struct Engine {
     /// Numbers of backends that are taken.
     numbers: allocate::Numbers,
     rounds: Rounds,
+    /// Whether connections move together with slots: see [`plan::without_transitions`].
+    pub without_transitions: bool,
 }
 
 /// Which pools are to be brought in line.
@@ -140,6 +142,7 @@ impl Engine {
             services: BTreeMap::new(),
             numbers: allocate::Numbers::new(),
             rounds: Rounds::default(),
+            without_transitions: false,
         };
         engine.adopt_pools();
         let maps = engine.dataplane.maps();

@@ -159,7 +159,10 @@ impl Engine {
                 .into_iter()
                 .for_each(|number| self.numbers.give_back(number));
         }
-        let plan = planned?;
+        let mut plan = planned?;
+        if self.without_transitions {
+            plan.ops = plan::without_transitions(plan.ops);
+        }
         for op in &plan.ops {
             self.carry_out(name, *op, now_s);
         }

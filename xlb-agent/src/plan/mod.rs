@@ -97,3 +97,39 @@ pub enum Op {
     /// Writes a slot of the pool.
     Slot(Write),
 }
+
+/// The same plan without its care for connections: each slot belongs to its new backend at once. What
+/// this breaks is what transitions are good for.
+#[must_use]
+pub fn without_transitions(ops: Vec<Op>) -> Vec<Op> {
+    ops.into_iter()
+        .filter(|op| !matches!(op, Op::Moving { .. }))
+        .map(|op| match op {
+            Op::Slot(write) => {
+                let (slot, word) = write.word();
+                let word = SlotWord::rest(word.target());
+                Op::Slot(Write::Settle { slot, word })
+            }
+            other => other,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_transitions_a_slot_belongs_to_its_target_at_once() {
+        let word = SlotWord::marked(1, 2);
+        let ops = vec![
+            Op::Moving { pool: 1 },
+            Op::Slot(Write::Mark { slot: 7, word }),
+        ];
+        let word = SlotWord::rest(2);
+        assert_eq!(
+            without_transitions(ops),
+            [Op::Slot(Write::Settle { slot: 7, word })]
+        );
+    }
+}

@@ -1,0 +1,30 @@
+//! `cargo xtask churn`: changes under connections that stay open, after all that this needs.
+
+use std::{os::unix::process::CommandExt, process::Command};
+
+use anyhow::{Context, Result};
+
+use crate::{build, process, setup, test, workspace};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Arguments of the program that does it; --help lists them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// Sets up, builds, and becomes the program: signals and the exit code are its own.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    test::ensure_root("churn")?;
+    setup::ensure_tools()?;
+    build::ebpf()?;
+    process::say("Building the agent and the churn of backends and nodes");
+    process::run(build::host_cargo().args(["build", "--package", "xlb-agent"]))?;
+    process::run(build::host_cargo().args(["build", "--package", "xlb-tests", "--bin", "churn"]))?;
+    let churn = workspace::binary("churn", false);
+    let error = Command::new(&churn)
+        .env("XLB_AGENT", workspace::binary("xlb-agent", false))
+        .args(&options.arguments)
+        .exec();
+    Err(error).with_context(|| format!("start {}", churn.display()))
+}

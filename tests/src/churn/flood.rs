@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     mem,
-    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -138,13 +137,12 @@ fn close(socket: i32) {
 }
 
 fn send(socket: i32, packet: &[u8; 40]) {
-    let vip = Ipv4Addr::from(VIP_V4);
     // SAFETY: an address of all zeros is valid, and the kernel reads packet and address only, each
     // of the length that it is told. A packet that the queue has no room for counts as lost.
     unsafe {
         let mut to: libc::sockaddr_in = mem::zeroed();
         to.sin_family = libc::AF_INET as u16;
-        to.sin_addr.s_addr = u32::from_ne_bytes(vip.octets());
+        to.sin_addr.s_addr = u32::from_ne_bytes(VIP_V4.octets());
         libc::sendto(
             socket,
             packet.as_ptr().cast(),

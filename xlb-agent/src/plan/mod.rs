@@ -103,14 +103,14 @@ pub enum Op {
 #[must_use]
 pub fn without_transitions(ops: Vec<Op>) -> Vec<Op> {
     ops.into_iter()
-        .filter(|op| !matches!(op, Op::Moving { .. }))
-        .map(|op| match op {
+        .filter_map(|op| match op {
+            Op::Moving { .. } => None,
             Op::Slot(write) => {
                 let (slot, word) = write.word();
                 let word = SlotWord::rest(word.target());
-                Op::Slot(Write::Settle { slot, word })
+                Some(Op::Slot(Write::Settle { slot, word }))
             }
-            other => other,
+            Op::WriteBackend { .. } | Op::UpdateBackend { .. } => Some(op),
         })
         .collect()
 }

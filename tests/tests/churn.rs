@@ -9,6 +9,7 @@ fn a_backend_that_is_added_breaks_connections_only_without_transitions() {
         backends: 8,
         spoofed: 0,
         cases: 1,
+        floods: 0,
     });
     let case = &report.cases[0];
     assert!(case.broken == 0 && case.slots_moved > 0, "{report:?}");

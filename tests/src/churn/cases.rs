@@ -129,6 +129,12 @@ fn slots_moved(stage: &Stage, pool: Pool) -> u64 {
     marked.into_iter().min().unwrap_or(0)
 }
 
+/// Whether every node has a backend of the pool down.
+fn all_find_it_down(stage: &Stage, pool: Pool) -> bool {
+    let accepting = stage.numbers("pools", pool.name, "/accepting");
+    accepting.iter().all(|&it| it < stage.backends as u64)
+}
+
 /// The backend that changes, where it is not the one that is added.
 const CHANGED: usize = 1;
 
@@ -172,7 +178,7 @@ fn change(stage: &mut Stage, case: Case, client: &Client, connections: usize) ->
         Change::Flap => {
             stage.servers[CHANGED].close(pool.port);
             wait_until("the check fails", SEEN_LIMIT, || {
-                slots_moved(stage, pool) > 0
+                all_find_it_down(stage, pool)
             });
             stage.servers[CHANGED].close(0);
             stage.wait_until_well();
@@ -180,8 +186,7 @@ fn change(stage: &mut Stage, case: Case, client: &Client, connections: usize) ->
         Change::Dead => {
             stage.fleet.cut(&stage.fleet.backends[CHANGED]);
             wait_until("the check fails", SEEN_LIMIT, || {
-                let accepting = stage.numbers("pools", pool.name, "/accepting");
-                accepting.iter().all(|&it| it < stage.backends as u64)
+                all_find_it_down(stage, pool)
             });
         }
     }

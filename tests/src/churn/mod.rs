@@ -33,8 +33,10 @@ pub struct Size {
     pub backends: usize,
     /// Spoofed flows of a flood.
     pub spoofed: u32,
-    /// Cases, from the first.
+    /// Cases without a flood, from the first.
     pub cases: usize,
+    /// Cases with a flood, from the first.
+    pub floods: usize,
 }
 
 const FULL: Size = Size {
@@ -42,13 +44,15 @@ const FULL: Size = Size {
     backends: 16,
     spoofed: 200_000,
     cases: usize::MAX,
+    floods: usize::MAX,
 };
 
 const QUICK: Size = Size {
     connections: 500,
     backends: 16,
     spoofed: 20_000,
-    cases: 4,
+    cases: 3,
+    floods: 1,
 };
 
 /// What is reported.
@@ -99,18 +103,18 @@ pub struct Classes {
 }
 
 fn all_cases() -> Vec<Case> {
-    // The first are those of --quick.
     [
         ("added", Change::Add, 0),
         ("drained", Change::Drain, 0),
         ("node-removed-and-returned", Change::Node, 0),
-        ("added-under-spoofed-syns", Change::Add, 1),
-        ("added-under-spoofed-handshakes", Change::Add, 2),
         ("weight-changed", Change::Weight, 0),
         ("three-changes", Change::Three, 0),
         ("node-and-backend", Change::NodeAndBackend, 0),
         ("check-flaps", Change::Flap, 0),
         ("backend-dead", Change::Dead, 0),
+        // What they leave in the tables is there for long, and later cases would find these full.
+        ("added-under-spoofed-syns", Change::Add, 1),
+        ("added-under-spoofed-handshakes", Change::Add, 2),
     ]
     .into_iter()
     .zip(8001..)
@@ -144,7 +148,10 @@ pub fn run(options: &Options) -> ExitCode {
 /// Runs the cases with transitions, then without.
 #[must_use]
 pub fn perform(size: Size) -> Report {
-    let cases: Vec<Case> = all_cases().into_iter().take(size.cases).collect();
+    let (quiet, flooded): (Vec<Case>, Vec<Case>) =
+        all_cases().into_iter().partition(|case| case.flood == 0);
+    let quiet = quiet.into_iter().take(size.cases);
+    let cases: Vec<Case> = quiet.chain(flooded.into_iter().take(size.floods)).collect();
     let with = lab(size, &cases, true);
     let without = lab(size, &cases, false);
     let mut failed = Vec::new();

@@ -86,7 +86,7 @@ fn a_reload_moves_as_many_slots_as_diff_said() {
 }
 
 fn nothing_cut() -> Value {
-    json!({ "all": null, "backends": [], "slots": 0, "recorded": 0 })
+    json!({ "datagrams": false, "all": null, "backends": [], "slots": 0, "recorded": 0 })
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_backend_that_is_dropped_loses_its_connections_as_diff_said() {
     assert!(!on_newcomer.is_empty(), "32 connections, a quarter of them");
     let (diff, _) = diff_file(&stage, &setup(&three));
     let cut = json!({
-        "all": null, "backends": [stage.endpoint(3, false)], "slots": 0,
+        "datagrams": false, "all": null, "backends": [stage.endpoint(3, false)], "slots": 0,
         "recorded": on_newcomer.len(),
     });
     assert_eq!(service(&diff, "web")["flows_cut"], cut, "{diff}");
@@ -180,6 +180,30 @@ fn wait_for_breaks(client: &xlb_tests::lab::KeepAlive, stage: &Stage, place: usi
         let may_break = gone.contains(&connection.backend);
         assert!(may_break || connection.broken.is_none(), "{connection:?}");
     }
+}
+
+#[test]
+fn a_slow_start_ends_where_diff_said() {
+    let slow = |weights: &[(usize, u16)]| {
+        let mut setup = Setup::new(weights);
+        setup.pool += "slow_start = \"10s\"\n";
+        setup
+    };
+    let stage = Stage::build("slow-start", 4, &slow(&[(0, 1), (1, 1), (2, 1)]));
+    let four = slow(&[(0, 1), (1, 1), (2, 1), (3, 1)]);
+    let before = stage.words();
+    let (diff, _) = diff_file(&stage, &four);
+    let said = service(&diff, "web")["slots"]["moving"].as_u64();
+    let said = usize::try_from(said.expect("a number")).expect("it fits");
+    stage.reload(&four);
+    let first = moved(&before, &stage.words())[0];
+    assert!(0 < first && first < said, "{first} of {said} at first");
+    // That the newcomer comes to its share is no change that the file makes.
+    assert_eq!(diff_file(&stage, &four).1, NOTHING);
+    wait_until("its share is whole", Duration::from_secs(40), || {
+        moved(&before, &stage.words())[0] == said
+    });
+    assert_eq!(diff_file(&stage, &four).1, NOTHING);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use xlb_control::{
         MapStatus, Origin, PoolDiff, PoolStatus, ProgramStatus, ReasonCount, ServiceDiff,
         ServiceHealth, ServiceStatus, SlotsDiff, Status,
     },
-    config::{AllDown, Forward, Protocol},
+    config::{AllDown, Forward, Policy, Protocol},
 };
 
 pub(super) fn backends() -> Vec<BackendStatus> {
@@ -204,6 +204,7 @@ pub(super) fn diff() -> Diff {
         ideal: 5461,
     };
     web.flows_cut = FlowsCut {
+        datagrams: false,
         all: None,
         backends: vec!["10.0.1.7:8080".parse().unwrap()],
         slots: 5461,
@@ -259,6 +260,9 @@ pub(super) fn explanation() -> Explanation {
             name: Some("web".to_owned()),
             forward: Some(Forward::Dnat),
             pool: "web".to_owned(),
+            policy: Policy::Maglev,
+            affinity: None,
+            tracked: false,
             moving: true,
             refuses: false,
         }),

@@ -17,11 +17,11 @@ use xlb_control::{
 
 use super::{
     Daemon, known, now_s, refuse_unbuilt,
-    world::{self, NextHops},
+    world::{self, Known, NextHops},
 };
 use crate::{
     diff::{self, Facts, Outlook, Recorded},
-    engine::goal::World,
+    engine::{Side, goal::World},
     netlink::{self, Unresolved},
     plan::Intent,
 };
@@ -102,10 +102,24 @@ impl Daemon {
         world: &Foreseen<'_>,
     ) -> Result<BTreeMap<String, Outlook>, crate::engine::EngineError> {
         let names: BTreeSet<&String> = self.engine.pools.keys().chain(then.pools.keys()).collect();
+        let known = Known {
+            next_hops: &self.next_hops,
+            checker: &self.probes.checker,
+            intents: &self.intents,
+            removed: &self.merged.removed,
+        };
+        let now = Side {
+            config: &self.merged.config,
+            world: &known,
+        };
+        let then = Side {
+            config: then,
+            world,
+        };
         names
             .into_iter()
             .map(|name| {
-                let outlook = self.engine.outlook(then, name, world, now_s())?;
+                let outlook = self.engine.outlook(name, now, then, now_s())?;
                 Ok((name.clone(), outlook))
             })
             .collect()

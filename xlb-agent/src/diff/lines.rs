@@ -106,7 +106,7 @@ pub(super) fn pool_lines(now: &Pool, then: &Pool, dropped: &[SocketAddr]) -> Vec
         slow_start,
     } = now;
     let mut lines = Lines::default();
-    backend_lines(backends, &then.backends, dropped, &mut lines);
+    backend_lines(backends, then, dropped, &mut lines);
     lines.compare("ring_slots", ring_slots, &then.ring_slots);
     lines.compare("check", &check_text(check), &check_text(&then.check));
     lines.compare("down_grace", &grace(*down_grace), &grace(then.down_grace));
@@ -121,17 +121,24 @@ pub(super) fn pool_lines(now: &Pool, then: &Pool, dropped: &[SocketAddr]) -> Vec
 }
 
 /// Backends by address and port, in the order of these.
-fn backend_lines(now: &[Backend], then: &[Backend], dropped: &[SocketAddr], lines: &mut Lines) {
+fn backend_lines(now: &[Backend], pool: &Pool, dropped: &[SocketAddr], lines: &mut Lines) {
+    let slowly = if pool.slow_start.is_zero() {
+        String::new()
+    } else {
+        format!(", and comes to its share within {}", time(pool.slow_start))
+    };
     let weights = |backends: &[Backend]| -> BTreeMap<SocketAddr, u16> {
         let backends = backends.iter();
         backends
             .map(|backend| (backend.endpoint(), backend.weight))
             .collect()
     };
-    let (now, then) = (weights(now), weights(then));
+    let (now, then) = (weights(now), weights(&pool.backends));
     for (endpoint, weight) in &then {
         match now.get(endpoint) {
-            None => lines.say(format!("backend {endpoint} is added, weight {weight}")),
+            None => lines.say(format!(
+                "backend {endpoint} is added, weight {weight}{slowly}"
+            )),
             Some(old) if old != weight => {
                 lines.say(format!("backend {endpoint}: weight {old} -> {weight}"));
             }

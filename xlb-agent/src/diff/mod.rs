@@ -9,10 +9,10 @@ mod tests;
 use std::{collections::BTreeMap, net::SocketAddr};
 
 pub use lines::{ANOTHER_KEY, host_lines};
-pub use ring::{Outlook, Shares};
+pub use ring::{Outlook, Shares, carry_out};
 use xlb_control::{
     api::{DiffKind, FlowsCut, PoolDiff, ServiceDiff, SlotsDiff},
-    config::{Config, Forward, Service, overrides::Merged},
+    config::{Config, Forward, Protocol, Service, Udp, overrides::Merged},
 };
 
 use crate::engine::{ServiceKey, goal};
@@ -136,6 +136,7 @@ impl Facts<'_> {
         let outlook = self.outlooks.get(&now.pool);
         if let Some(all) = self.all_cut(now) {
             return FlowsCut {
+                datagrams: false,
                 all: Some(all),
                 backends: Vec::new(),
                 slots: outlook.map_or(0, |outlook| outlook.before.ring),
@@ -143,12 +144,32 @@ impl Facts<'_> {
             };
         }
         let dropped = outlook.map_or(&[][..], |outlook| &outlook.dropped);
+        let backends = dropped.iter().map(|&(_, endpoint)| endpoint).collect();
+        if self.is_stateless(now) {
+            let slots = outlook.map_or(0, |outlook| outlook.moving.max(outlook.cut_slots));
+            return FlowsCut {
+                datagrams: slots > 0,
+                all: None,
+                backends,
+                slots,
+                recorded: 0,
+            };
+        }
         FlowsCut {
+            datagrams: false,
             all: None,
-            backends: dropped.iter().map(|&(_, endpoint)| endpoint).collect(),
+            backends,
             slots: outlook.map_or(0, |outlook| outlook.cut_slots),
             recorded: count(&|number| dropped.iter().any(|&(dropped, _)| dropped == number)),
         }
+    }
+
+    /// Whether the flows of a service of today would be datagrams without a record.
+    fn is_stateless(&self, now: &Service) -> bool {
+        let key = key_of(now);
+        let mut services = self.then.config.services.values();
+        let then = services.find(|then| key_of(then) == key);
+        now.protocol == Protocol::Udp && then.is_none_or(|then| then.udp == Udp::Stateless)
     }
 
     /// Why all flows of a service of today would be cut. Its flows know it by its address, whatever

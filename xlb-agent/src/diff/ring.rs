@@ -61,22 +61,15 @@ impl Outlook {
     #[must_use]
     pub fn of(actual: PoolActual<'_>, plan: &PoolPlan, before: Option<Shares>) -> Self {
         let known: BTreeMap<u16, Backend> = actual.backends.iter().copied().collect();
-        let mut backends = known.clone();
+        let mut backends = actual.backends.to_vec();
         let mut words = actual.words.to_vec();
-        let mut dropped = Vec::new();
-        for op in &plan.ops {
-            match *op {
-                Op::WriteBackend { number, entry } | Op::UpdateBackend { number, entry } => {
-                    let was_dead = known.get(&number).is_some_and(is_dead);
-                    if is_dead(&entry) && !was_dead && known.contains_key(&number) {
-                        dropped.push((number, endpoint::of(&entry)));
-                    }
-                    backends.insert(number, entry);
-                }
-                Op::Moving { pool: _ } => (),
-                Op::Slot(write) => slots::apply(&mut words, &[write]),
-            }
-        }
+        carry_out(plan, &mut backends, &mut words);
+        let backends: BTreeMap<u16, Backend> = backends.into_iter().collect();
+        let dropped = known
+            .iter()
+            .filter(|(number, entry)| !is_dead(entry) && backends.get(number).is_some_and(is_dead))
+            .map(|(&number, entry)| (number, endpoint::of(entry)))
+            .collect();
         let pairs = || actual.words.iter().zip(&words);
         let moves =
             |(old, new): &(&SlotWord, &SlotWord)| old.stable() != 0 && old.target() != new.target();
@@ -107,6 +100,23 @@ impl Outlook {
             ring: self.after.ring,
             moving: self.moving,
             ideal: ideal(&self.before, &self.after),
+        }
+    }
+}
+
+/// Carries a plan out on paper.
+pub fn carry_out(plan: &PoolPlan, backends: &mut Vec<(u16, Backend)>, words: &mut [SlotWord]) {
+    for op in &plan.ops {
+        match *op {
+            Op::WriteBackend { number, entry } | Op::UpdateBackend { number, entry } => {
+                let mut known = backends.iter_mut();
+                match known.find(|(known, _)| *known == number) {
+                    Some((_, known)) => *known = entry,
+                    None => backends.push((number, entry)),
+                }
+            }
+            Op::Moving { pool: _ } => (),
+            Op::Slot(write) => slots::apply(words, &[write]),
         }
     }
 }

@@ -100,10 +100,15 @@ fn a_backend_that_is_dropped_cuts_its_flows_and_only_its() {
     let (web, dns) = ((vip, 80, protocol::TCP), (vip, 53, protocol::UDP));
     host.recorded = BTreeMap::from([((web, gone), 12), ((web, stays), 5), ((dns, gone), 3)]);
     let (services, _) = host.diff(&both(&THREE));
-    for (diff, recorded) in services.iter().zip([3, 12]) {
+    // Of the service of datagrams nothing is recorded, and all slots that move are cut.
+    let moved = rings_differ(&FOUR, &THREE);
+    for (diff, (datagrams, own, recorded)) in
+        services.iter().zip([(true, moved, 0), (false, own, 12)])
+    {
         assert_eq!(
             diff.flows_cut,
             FlowsCut {
+                datagrams,
                 all: None,
                 backends: vec![SocketAddr::from(([10, 0, 1, 4], 8080))],
                 slots: own,
@@ -246,4 +251,32 @@ fn the_hash_key_is_not_shown() {
     assert!(lines[0].contains("all connections move") && !lines[0].contains("0011"));
     assert_eq!(lines[1], "max_flows: 131072 -> 2048");
     assert_eq!(host_lines(&with(""), &with("")), Vec::<String>::new());
+}
+
+#[test]
+fn datagrams_move_with_their_slots_unless_they_are_tracked() {
+    let parts = |more: &str, backends: &[(u8, u16)]| {
+        vec![
+            pool("web", "", backends),
+            service("dns", &format!("{DNS}\n{more}")),
+        ]
+    };
+    let stateless = Host::new(&parts("", &THREE));
+    let cut = stateless.only(&parts("", &FOUR)).flows_cut;
+    assert!(cut.datagrams && cut.all.is_none());
+    assert_eq!(cut.slots, rings_differ(&THREE, &FOUR));
+    assert!(stateless.only(&parts("", &THREE)).flows_cut.is_none());
+    let tracked = "udp = \"tracked\"";
+    let host = Host::new(&parts(tracked, &THREE));
+    assert!(host.only(&parts(tracked, &FOUR)).flows_cut.is_none());
+}
+
+#[test]
+fn a_slow_start_is_told_of() {
+    let slow = "slow_start = \"30s\"";
+    let diff = Host::new(&web(&THREE, slow)).only(&web(&FOUR, slow));
+    assert_eq!(
+        diff.changes,
+        ["backend 10.0.1.4:8080 is added, weight 1, and comes to its share within 30s"]
+    );
 }

@@ -9,60 +9,116 @@ use xlb_common::{
     record::{CONFIRMED, FlowValue, TOMBSTONE},
     slot::SlotWord,
 };
-use xlb_control::config::Config;
+use xlb_control::config::{Config, Pool};
 
 use super::{
-    Engine, EngineError,
+    Engine, EngineError, PoolState,
     goal::{self, World},
     round::service_of,
 };
 use crate::{
-    diff::{Outlook, Recorded, Shares},
-    plan::{self, PoolActual},
+    diff::{self, Outlook, Recorded, Shares},
+    plan::{self, PoolActual, PoolGoal, PoolPlan},
 };
+
+/// A configuration, and what is known of its backends.
+pub struct Side<'a, W> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// What is known.
+    pub world: &'a W,
+}
+
+// Two references, whatever the second is to.
+impl<W> Clone for Side<'_, W> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<W> Copy for Side<'_, W> {}
+
+/// A pool on paper.
+struct Sketch {
+    backends: Vec<(u16, Backend)>,
+    words: Vec<SlotWord>,
+}
+
+impl Sketch {
+    fn actual(&self) -> PoolActual<'_> {
+        PoolActual {
+            backends: &self.backends,
+            words: &self.words,
+        }
+    }
+}
 
 impl Engine {
     /// What would become of a pool under another configuration, with the plan that
-    /// [`Engine::apply`] would carry out.
+    /// [`Engine::apply`] would carry out. Backends that take up their share slowly are taken to
+    /// have it, on both sides.
     ///
     /// # Errors
     ///
     /// When the numbers of backends would be used up.
     pub fn outlook(
         &self,
-        config: &Config,
         name: &str,
-        world: &impl World,
+        now: Side<'_, impl World>,
+        then: Side<'_, impl World>,
         now_s: u32,
     ) -> Result<Outlook, EngineError> {
         let known = self.pools.get(name);
         let before = known.map(|pool| Shares::of(&self.words(pool), &pool.backends));
-        let Some(pool) = config.pools.get(name) else {
+        let Some(pool) = then.config.pools.get(name) else {
             return Ok(Outlook::gone(before.unwrap_or_default()));
         };
-        let kept = known.filter(|known| known.ring_slots == pool.ring_slots);
-        let backends: Vec<(u16, Backend)> = kept.map_or_else(Vec::new, |kept| {
-            let backends = kept.backends.iter();
-            backends.map(|(&number, &entry)| (number, entry)).collect()
-        });
-        let words = kept.map_or_else(
-            || vec![SlotWord::default(); pool.ring_slots as usize],
-            |kept| self.words(kept),
-        );
-        let mut numbers = self.numbers.clone();
-        let goal = goal::of_pool(kept.map_or(0, |kept| kept.number), config, pool, world);
-        let actual = PoolActual {
-            backends: &backends,
-            words: &words,
+        let Some(kept) = known.filter(|known| known.ring_slots == pool.ring_slots) else {
+            let empty = Sketch {
+                backends: Vec::new(),
+                words: vec![SlotWord::default(); pool.ring_slots as usize],
+            };
+            let plan = self.plan_on(&empty, 0, pool, then, now_s)?;
+            return Ok(Outlook::of(empty.actual(), &plan, before));
         };
-        let plan = plan::plan_pool(actual, &goal, self.key, now_s, || {
-            numbers.take(MAX_BACKENDS)
-        })?;
-        Ok(Outlook::of(
-            actual,
-            &plan,
-            before.filter(|_| kept.is_none()),
-        ))
+        let mut sketch = Sketch {
+            backends: kept
+                .backends
+                .iter()
+                .map(|(&number, &entry)| (number, entry))
+                .collect(),
+            words: self.words(kept),
+        };
+        if let Some(pool) = now.config.pools.get(name)
+            && starts_slowly(kept, pool, now_s)
+        {
+            let plan = self.plan_on(&sketch, kept.number, pool, now, now_s)?;
+            diff::carry_out(&plan, &mut sketch.backends, &mut sketch.words);
+        }
+        let plan = self.plan_on(&sketch, kept.number, pool, then, now_s)?;
+        Ok(Outlook::of(sketch.actual(), &plan, None))
+    }
+
+    fn plan_on(
+        &self,
+        sketch: &Sketch,
+        number: u32,
+        pool: &Pool,
+        side: Side<'_, impl World>,
+        now_s: u32,
+    ) -> Result<PoolPlan, EngineError> {
+        let goal = PoolGoal {
+            slow_start_s: 0,
+            ..goal::of_pool(number, side.config, pool, side.world)
+        };
+        let mut numbers = self.numbers.clone();
+        Ok(plan::plan_pool(
+            sketch.actual(),
+            &goal,
+            self.key,
+            now_s,
+            || numbers.take(MAX_BACKENDS),
+        )?)
     }
 
     /// How many established flows are recorded of each service, by backend.
@@ -90,4 +146,13 @@ impl Engine {
         })?;
         Ok(recorded)
     }
+}
+
+/// Whether a backend of the pool has not come to its whole share yet.
+fn starts_slowly(state: &PoolState, pool: &Pool, now_s: u32) -> bool {
+    let slow_start_s = pool.slow_start.as_secs();
+    state.backends.values().any(|entry| {
+        let since_s = entry.serving_since_s;
+        since_s != 0 && u64::from(now_s.saturating_sub(since_s)) < slow_start_s
+    })
 }

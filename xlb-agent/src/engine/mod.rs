@@ -28,6 +28,7 @@ use crate::{
     plan::NumbersUsedUp,
     slots::Settler,
 };
+pub use foresee::Side;
 pub use round::{Found, Round};
 pub use settle::Recorded;
 use settle::Rounds;

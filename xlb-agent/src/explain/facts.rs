@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, io};
 use xlb_common::{
     endpoint::{Endpoint4, Endpoint6, EndpointTarget},
     flow::FlowKey,
+    hash,
     limits::NAME_BYTES,
-    maps::{Backend, Service},
+    maps::{Backend, Service, service_state},
     record::FlowValue,
     slot::SlotWord,
 };
 
+use super::choice;
 use crate::dataplane::Maps;
 
 /// What stands in the maps about a flow.
@@ -32,6 +34,8 @@ pub struct Facts {
     pub pending_room: bool,
     /// Whether `FLOWS` has room.
     pub flows_room: bool,
+    /// What the policy would choose for a new connection; 0: the ring decides.
+    pub choice: u16,
     /// Entries of the backends that anything above names.
     pub backends: BTreeMap<u16, Backend>,
     /// When this was read, in seconds of CLOCK_MONOTONIC.
@@ -103,6 +107,7 @@ impl Facts {
             named.push((slot.word.stable(), "stable"));
             named.push((slot.word.target(), "target"));
         }
+        named.push((self.choice, "policy"));
         if let Some(value) = self.pending {
             named.push((value.backend(), "PENDING"));
         }
@@ -129,6 +134,7 @@ pub fn gather(maps: &Maps, hash_key: [u64; 2], key: &FlowKey, now_s: u32) -> io:
         flow: None,
         pending_room: true,
         flows_room: true,
+        choice: 0,
         backends: BTreeMap::new(),
         now_s,
     };
@@ -164,10 +170,14 @@ pub fn gather(maps: &Maps, hash_key: [u64; 2], key: &FlowKey, now_s: u32) -> io:
         let own = |value: &FlowValue| value.tag() == key.tag();
         facts.pending = maps.pending.get(key)?.filter(own);
         facts.flow = maps.flows.get(key)?.filter(own);
-        if facts.slot.is_some_and(|slot| slot.word.is_marked()) {
+        let tracked = service.state & service_state::TRACKED != 0;
+        if tracked || facts.slot.is_some_and(|slot| slot.word.is_marked()) {
             facts.pending_room = maps.pending.has_room()?;
             facts.flows_room = maps.flows.has_room()?;
         }
+    }
+    if let (Found::Service(service), Some(slot)) = (&facts.found, &facts.slot) {
+        facts.choice = choice::choose(maps, service, slot.hash);
     }
     for (number, _) in facts.named() {
         if let Some(entry) = maps.backends.read(number.into()) {
@@ -178,12 +188,17 @@ pub fn gather(maps: &Maps, hash_key: [u64; 2], key: &FlowKey, now_s: u32) -> io:
 }
 
 fn slot(maps: &Maps, service: &Service, hash_key: [u64; 2], key: &FlowKey) -> Option<Slot> {
-    let slot = key.slot(hash_key, service.ring_slots);
+    let hash = if service.state & service_state::CLIENT_IP != 0 {
+        key.client_hash(hash_key)
+    } else {
+        key.hash(hash_key)
+    };
+    let slot = hash::slot(hash, service.ring_slots);
     let index = service.ring_offset.checked_add(slot)? as usize;
     Some(Slot {
         slot,
         ring_slots: service.ring_slots,
-        hash: key.hash(hash_key),
+        hash,
         ring: maps.ring.load(index)?,
         word: SlotWord(maps.slots.load(index)?),
         last_miss_s: maps.last_miss.load(index)?,

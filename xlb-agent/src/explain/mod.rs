@@ -5,6 +5,7 @@
 //! maps --read--> Facts --select, the rule of xlb-common--> Explanation
 //! ```
 
+mod choice;
 mod facts;
 mod tables;
 #[cfg(test)]
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 pub use facts::{Facts, Found, Slot, gather};
 use xlb_common::{
     flow::FlowKey,
-    maps::{Backend, backend_flag, forward, service_state},
+    maps::{Backend, Service, backend_flag, forward, service_option, service_state},
     next_hop::NextHop,
     reason::{Action, Reason},
     record::FlowValue,
@@ -27,7 +28,7 @@ use xlb_control::{
         ExplainRequest, ExplainedAction, ExplainedBackend, ExplainedRecord, ExplainedService,
         ExplainedSlot, ExplainedVerdict, Explanation,
     },
-    config::{Forward, Protocol},
+    config::{Affinity, Forward, Policy, Protocol},
 };
 
 use crate::{endpoint, engine::goal};
@@ -78,7 +79,7 @@ pub fn explain(
                 if slot.ring != slot.word.stable() {
                     notes.push(words::RING_DIFFERS.to_owned());
                 }
-                judge(packet, facts, service.state, slot, &mut notes)
+                judge(packet, facts, service, slot, &mut notes)
             }
             None => refused(Reason::Inconsistent, words::NO_SLOT.to_owned()),
         },
@@ -90,6 +91,9 @@ pub fn explain(
             name: None,
             forward: forward_of(service.forward),
             pool: facts.pool.clone(),
+            policy: policy_of(service.state),
+            affinity: (service.state & service_state::CLIENT_IP != 0).then_some(Affinity::ClientIp),
+            tracked: service.state & service_state::TRACKED != 0,
             moving: service.state & service_state::MOVING != 0,
             refuses: service.state & service_state::REFUSE != 0,
         }),
@@ -109,28 +113,39 @@ pub fn explain(
 fn judge(
     packet: &ExplainRequest,
     facts: &Facts,
-    state: u32,
+    service: &Service,
     slot: &Slot,
     notes: &mut Vec<String>,
 ) -> ExplainedVerdict {
-    let (number, why) = if state == 0 {
+    let state = service.state;
+    let (number, why) = if state & service_state::NOT_AT_REST == 0 {
         (slot.ring, words::AT_REST.to_owned())
     } else if state & service_state::REFUSE != 0 {
         return refused(Reason::AllDown, words::ALL_DOWN.to_owned());
     } else {
-        let kind = kind_of(packet, facts, notes);
+        let tracked = state & service_state::TRACKED != 0;
+        let by_connection = state & service_state::BY_CONNECTION != 0;
+        let word = slot.word.with_mark(slot.word.is_marked() || tracked);
+        let kind = kind_of(packet, facts, tracked, notes);
         let mut tables = tables::ReadOnly::new(facts);
-        let verdict = rule::select(&mut tables, slot.word, kind, false);
+        let verdict = rule::select(&mut tables, word, kind, by_connection);
+        let why = words::of(verdict, slot.word, facts.choice);
         if verdict.is_drop() {
-            return refused(Reason::FlowTableFull, words::of(verdict, slot.word));
+            return refused(Reason::FlowTableFull, why);
         }
-        if verdict.what == What::FullToStable {
+        if matches!(verdict.what, What::FullToStable | What::FlowFull) {
             notes.push(format!(
                 "counted as {} besides",
                 Reason::FlowTableFullToStable.name()
             ));
         }
-        (verdict.backend, words::of(verdict, slot.word))
+        if verdict.what == What::Missed
+            && service.options & service_option::SECOND_CHANCE != 0
+            && word.target() != word.stable()
+        {
+            notes.push(words::SECOND_CHANCE.to_owned());
+        }
+        (verdict.backend, why)
     };
     if number == 0 {
         return refused(Reason::NoBackend, words::NO_BACKEND.to_owned());
@@ -156,10 +171,11 @@ fn judge(
 }
 
 /// What the packet is to the rule.
-fn kind_of(packet: &ExplainRequest, facts: &Facts, notes: &mut Vec<String>) -> Kind {
+fn kind_of(packet: &ExplainRequest, facts: &Facts, tracked: bool, notes: &mut Vec<String>) -> Kind {
     let pending = facts.pending.map(FlowValue::pending);
     let flow = facts.flow.map(FlowValue::flow);
     match packet.protocol {
+        Protocol::Udp if tracked => Kind::TrackedDatagram,
         Protocol::Udp => Kind::Datagram,
         Protocol::Tcp if packet.syn => {
             let recorded = pending.map(|p| p.isn).or(flow.map(|f| f.isn));
@@ -254,6 +270,16 @@ fn hop_text(entry: &Backend, name_of: impl Fn(u16) -> String) -> Option<String> 
         let mac = hop.mac().map(|byte| format!("{byte:02x}")).join(":");
         format!("{mac} {}", name_of(hop.egress()))
     })
+}
+
+const fn policy_of(state: u32) -> Policy {
+    if state & service_state::ROUND_ROBIN != 0 {
+        Policy::RoundRobin
+    } else if state & service_state::LEAST_CONNECTIONS != 0 {
+        Policy::LeastConnections
+    } else {
+        Policy::Maglev
+    }
 }
 
 const fn forward_of(number: u8) -> Option<Forward> {

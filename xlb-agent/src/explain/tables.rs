@@ -38,7 +38,7 @@ impl Tables for ReadOnly<'_> {
     }
 
     fn choose(&mut self) -> u16 {
-        0
+        self.facts.choice
     }
 
     fn insert_pending(&mut self, _backend: u16, _isn: u32, _now_s: u32) -> Insert {

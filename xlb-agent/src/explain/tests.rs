@@ -43,6 +43,7 @@ fn facts() -> Facts {
         flow: None,
         pending_room: true,
         flows_room: true,
+        choice: 0,
         backends: BTreeMap::from([(STABLE, entry(STABLE)), (TARGET, entry(TARGET))]),
         now_s: NOW_S,
     }
@@ -284,5 +285,51 @@ fn no_packet_is_of_two_families() {
         flow_of(&mixed)
             .unwrap_err()
             .contains("two address families")
+    );
+}
+
+#[test]
+fn a_service_that_records_every_flow_treats_each_slot_as_one_that_moves() {
+    let tracked = service_state::TRACKED;
+    let chosen = |state: u32, choice: u16| {
+        with(|facts, slot, service| {
+            service.state = tracked | state;
+            slot.word = SlotWord::rest(STABLE);
+            facts.choice = choice;
+        })
+    };
+    // Tracked datagrams are picked by the ring.
+    assert_eq!(backends_of(&chosen(0, 0)), [STABLE; 3]);
+    let verdict = told(&chosen(0, 0), Protocol::Udp, false).verdict;
+    assert!(verdict.why.contains("is recorded"), "{verdict:?}");
+    for (state, policy) in [
+        (service_state::ROUND_ROBIN, Policy::RoundRobin),
+        (service_state::LEAST_CONNECTIONS, Policy::LeastConnections),
+    ] {
+        let mut facts = chosen(state, TARGET);
+        assert_eq!(backends_of(&facts), [TARGET, STABLE, TARGET]);
+        let told = told(&facts, Protocol::Tcp, true);
+        let service = told.service.unwrap();
+        assert_eq!((service.policy, service.tracked), (policy, true));
+        assert!(told.verdict.why.contains("the policy chooses"));
+        let by_policy = told
+            .backends
+            .iter()
+            .find(|backend| backend.number == TARGET);
+        assert_eq!(by_policy.unwrap().named_by, ["policy"]);
+        // What is recorded stays, whatever the policy would choose.
+        facts.flow = Some(FlowValue::new(STABLE, 0, 1, 77, NOW_S));
+        assert_eq!(backends_of(&facts), [TARGET, STABLE, STABLE]);
+    }
+}
+
+#[test]
+fn an_alternative_is_told_where_the_outer_header_names_it() {
+    let second = with(|_, _, service| service.options |= service_option::SECOND_CHANCE);
+    let notes = told(&second, Protocol::Tcp, false).notes;
+    assert_eq!(notes, [words::SECOND_CHANCE]);
+    assert_eq!(
+        told(&second, Protocol::Tcp, true).notes,
+        Vec::<String>::new()
     );
 }

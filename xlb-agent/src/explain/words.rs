@@ -21,6 +21,9 @@ pub(super) const ANOTHER_SYN: &str = "taken as the first packet of another conne
 pub(super) const OF_THE_HANDSHAKE: &str = "taken as a packet of the handshake that is pending, not of the older connection that used the \
      same port; --seq tells them apart";
 
+pub(super) const SECOND_CHANCE: &str = "the outer header names the slot's target as the backend that may have the flow if this one \
+     does not";
+
 pub(super) fn not_for_service(is_vip: bool) -> String {
     if is_vip {
         "the destination is a virtual address, but no service answers at this port and protocol: \
@@ -31,24 +34,32 @@ pub(super) fn not_for_service(is_vip: bool) -> String {
     .to_owned()
 }
 
-/// Why the rule decided as it did.
-pub(super) fn of(verdict: Verdict, word: SlotWord) -> String {
+/// Why the rule decided as it did. `choice`: what the policy would choose for a new connection; 0
+/// where it is not the policy's to choose.
+pub(super) fn of(verdict: Verdict, word: SlotWord, choice: u16) -> String {
+    let moves = word.is_marked();
     match verdict.what {
         What::Rest => "other slots of the pool move, this one does not: it has one backend",
         What::Datagram => {
             "the slot moves, and datagrams of a stateless service go to its target at once"
         }
         What::Untracked => "it follows the flow that it is about",
+        What::SynRecorded | What::FlowRecorded if choice != 0 => {
+            "a new connection: the policy chooses its backend, and it is recorded"
+        }
         What::SynRecorded if verdict.backend != word.target() => {
             "a new connection from a port whose older one is recorded: it goes to the same backend, \
              and is recorded"
         }
-        What::SynRecorded if word.target() == word.stable() => {
+        What::SynRecorded if word.target() == word.stable() && moves => {
             "a new connection in a slot that has moved and come back: it goes to the target, and is \
              recorded"
         }
-        What::SynRecorded => {
+        What::SynRecorded if moves => {
             "a new connection in a slot that moves: it goes to the target, and is recorded"
+        }
+        What::SynRecorded | What::FlowRecorded => {
+            "a new flow: it goes to the slot's target, and is recorded"
         }
         What::SynUnrecorded => {
             "a new connection in a slot whose target is also the stable backend, which needs no \
@@ -80,13 +91,16 @@ pub(super) fn of(verdict: Verdict, word: SlotWord) -> String {
              record stays in PENDING, since FLOWS has no room"
         }
         What::Recorded => "the flow is recorded, and goes where the record says",
-        What::Missed => {
+        What::Missed if moves => {
             "the slot moves and the flow has no record: it is older than the move, and belongs to \
              the stable backend"
         }
+        What::Missed => "the flow has no record, and belongs to the stable backend",
         What::Moved => "the flow's backend is dead: it goes to the slot's target",
-        What::FlowRecorded => "a new flow: it goes to the target, and is recorded",
-        What::FlowFull => "a new flow, and no room to record it",
+        What::FlowFull => {
+            "a new flow, and no room to record it: it goes to the stable backend, or to the target \
+             if that is dead"
+        }
     }
     .to_owned()
 }

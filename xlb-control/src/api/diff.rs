@@ -119,6 +119,8 @@ pub struct SlotsDiff {
 /// number is not known: `slots` says how large their share is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowsCut {
+    /// The flows are datagrams of which nothing is recorded, and move with their slots.
+    pub datagrams: bool,
     /// Why all flows of the service would move or end.
     pub all: Option<String>,
     /// Backends whose flows would be moved away from them.

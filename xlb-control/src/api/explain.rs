@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Forward, Protocol};
+use crate::config::{Affinity, Forward, Policy, Protocol};
 
 /// The body of `POST /v1/explain`: a packet of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,12 @@ pub struct ExplainedService {
     pub forward: Option<Forward>,
     /// Name of its pool.
     pub pool: String,
+    /// How the backend of a new connection is picked.
+    pub policy: Policy,
+    /// What connections have in common that go to one backend.
+    pub affinity: Option<Affinity>,
+    /// Whether every flow is recorded, in a slot that moves or not.
+    pub tracked: bool,
     /// Whether slots of its pool move, so that the slots' words are read instead of the ring.
     pub moving: bool,
     /// Whether none of its backends is well, and packets are dropped.
@@ -108,7 +114,7 @@ pub struct ExplainedBackend {
     pub number: u16,
     /// Address and port; `None`: no map has room for the number.
     pub endpoint: Option<SocketAddr>,
-    /// What names it: `ring`, `stable`, `target`, `PENDING`, `FLOWS`.
+    /// What names it: `ring`, `stable`, `target`, `policy`, `PENDING`, `FLOWS`; or `reply`.
     pub named_by: Vec<String>,
     /// Whether a backend stands under the number.
     pub used: bool,

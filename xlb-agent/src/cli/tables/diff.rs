@@ -95,6 +95,14 @@ fn cut(cut: &FlowsCut, ring: u32) -> String {
     if let Some(why) = &cut.all {
         return format!("flows cut: all, {recorded}: {why}");
     }
+    if cut.datagrams {
+        return format!(
+            "flows cut: those of {} slots ({}): datagrams of which nothing is recorded move with \
+             their slots",
+            cut.slots,
+            percent(cut.slots.into(), ring.into())
+        );
+    }
     let backends: Vec<String> = cut.backends.iter().map(ToString::to_string).collect();
     format!(
         "flows cut: those of {}: the flows of {} slots ({}), and {} that {} recorded",
@@ -144,6 +152,20 @@ no change: 1 service
         assert!(diff.is_empty());
         diff.host.push("mode: auto -> native".to_owned());
         assert!(!diff.is_empty());
+    }
+
+    #[test]
+    fn datagrams_move_with_their_slots() {
+        let moving = FlowsCut {
+            datagrams: true,
+            slots: 5600,
+            ..FlowsCut::default()
+        };
+        let line = cut(&moving, 16_381);
+        assert!(
+            line.starts_with("flows cut: those of 5600 slots (34.1%): "),
+            "{line}"
+        );
     }
 
     #[test]

@@ -67,10 +67,17 @@ fn service(service: &ExplainedService) -> String {
         (false, true) => "slots move",
         (false, false) => "at rest",
     };
-    format!(
-        "{name} (number {}): {forward}, pool {}, {state}",
-        service.number, service.pool
-    )
+    let mut text = format!(
+        "{name} (number {}): {forward}, pool {}, {state}, {}",
+        service.number, service.pool, service.policy
+    );
+    if let Some(affinity) = service.affinity {
+        let _ = write!(text, " by {affinity}");
+    }
+    if service.tracked {
+        text += ", every flow is recorded";
+    }
+    text
 }
 
 fn slot(explanation: &Explanation, slot: &ExplainedSlot) -> String {
@@ -182,6 +189,8 @@ fn flags(backend: &ExplainedBackend) -> String {
 
 #[cfg(test)]
 mod tests {
+    use xlb_control::config::Policy;
+
     use super::*;
     use crate::cli::samples;
 
@@ -191,7 +200,7 @@ mod tests {
             explanation(&samples::explanation()),
             "\
 packet   203.0.113.9:51812 -> 192.0.2.10:443/tcp, of an established connection
-service  web (number 1): dnat, pool web, slots move
+service  web (number 1): dnat, pool web, slots move, maglev
 slot     4711 of 16381: moves; stable 10.0.1.7:8080, target 10.0.1.9:8080; stable last used without a record: 1m5s ago
 PENDING  no record
 FLOWS    10.0.1.9:8080, initial sequence number 1000, 3s old
@@ -222,6 +231,12 @@ NUMBER   BACKEND         NAMED BY        FLAGS          NEXT HOP
             let text = explanation(&told);
             assert!(text.contains(&format!("\nverdict  {line}\n")), "{text}");
         }
+        let service = told.service.as_mut().unwrap();
+        service.policy = Policy::RoundRobin;
+        (service.moving, service.tracked) = (false, true);
+        let text = explanation(&told);
+        let line = "pool web, at rest, round-robin, every flow is recorded\n";
+        assert!(text.contains(line), "{text}");
         (told.service, told.slot) = (None, None);
         told.backends.clear();
         assert_eq!(explanation(&told).lines().count(), 4);

@@ -117,7 +117,7 @@ pub struct Engine {
     /// Numbers of backends that are taken.
     numbers: allocate::Numbers,
     rounds: Rounds,
-    /// Whether connections move together with slots: see [`plan::without_transitions`].
+    /// Whether connections move together with slots: see `plan::without_transitions`.
     pub without_transitions: bool,
 }
 

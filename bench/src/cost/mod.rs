@@ -84,6 +84,8 @@ pub struct CostEntry {
     pub ratio_to_fixed_header: f64,
     /// Where that ratio's median lies.
     pub ratio_interval: Interval,
+    /// What was subtracted for the wrapper, in nanoseconds.
+    pub wrapper_ns: f64,
 }
 
 /// Measures the cost of a packet.
@@ -248,6 +250,7 @@ impl Bench<'_> {
                 net_ns: cost.net_ns,
                 ratio_to_fixed_header: cost.ratio,
                 ratio_interval: cost.interval,
+                wrapper_ns: cost.wrapper_ns,
             })
         };
         let traffic = &self.group.traffic;

@@ -30,6 +30,8 @@ pub struct Cost {
     pub ratio: f64,
     /// Where that median lies.
     pub interval: Interval,
+    /// Nanoseconds a frame of the wrapper that were subtracted: the median over the rounds.
+    pub wrapper_ns: f64,
 }
 
 impl Round {
@@ -43,9 +45,14 @@ impl Round {
         Some(((median(&self.adjust)? - self.wrapper()?) / 2.0).max(0.0))
     }
 
-    fn net(&self, gross: f64, grows: bool) -> Option<f64> {
+    /// What the wrapper takes for a program that makes the frame longer, or does not.
+    fn wrapper_for(&self, grows: bool) -> Option<f64> {
         let undo = if grows { self.undo()? } else { 0.0 };
-        Some(gross - self.wrapper()? - undo)
+        Some(self.wrapper()? + undo)
+    }
+
+    fn net(&self, gross: f64, grows: bool) -> Option<f64> {
+        Some(gross - self.wrapper_for(grows)?)
     }
 
     fn fixed_net(&self) -> Option<f64> {
@@ -91,10 +98,13 @@ fn cost_of(
         nets.push(median(&net_by_round)?);
         ratios.push(median(&ratio_by_round)?);
     }
+    let wrapper = rounds.iter().map(|round| round.wrapper_for(grows));
+    let wrapper: Option<Vec<f64>> = wrapper.collect();
     Some(Cost {
         net_ns: Summary::of(&nets)?,
         ratio: median(&ratios)?,
         interval: Interval::of_median(&ratios)?,
+        wrapper_ns: median(&wrapper?)?,
     })
 }
 
@@ -120,6 +130,7 @@ mod tests {
         // 33 for the wrapper, and 8 to make the frame shorter again.
         assert_eq!(cost.net_ns.median, 28.0);
         assert_eq!((cost.net_ns.min, cost.net_ns.max), (27.0, 29.0));
+        assert_eq!(cost.wrapper_ns, 41.0);
         assert!((cost.ratio - 28.0 / 13.0).abs() < 1e-9);
         assert!((cost.interval.low - 27.0 / 13.0).abs() < 1e-9);
     }

@@ -129,6 +129,7 @@ mod samples {
             net_ns: summary(net_ns),
             ratio_to_fixed_header: net_ns / 13.0,
             ratio_interval: interval(net_ns / 13.0),
+            wrapper_ns: 41.0,
         }
     }
 

@@ -149,7 +149,7 @@ fn measure(part: Part, options: &Options, peers: &[Peer], results: &mut Results)
             } else {
                 cost::Effort::full()
             };
-            results.cost = cost::measure(&agent, &programs(), peers, &effort);
+            cost::measure(&agent, &programs(), peers, &effort, &mut results.cost);
         }
         Part::Live => {
             let effort = if quick {

@@ -88,19 +88,18 @@ pub struct CostEntry {
     pub wrapper_ns: f64,
 }
 
-/// Measures the cost of a packet.
-#[must_use]
+/// Measures the cost of a packet. What was measured before something fails is among the entries.
 pub fn measure(
     agent: &Path,
     programs: &Programs,
     peers: &[Peer],
     effort: &Effort,
-) -> Vec<CostEntry> {
+    entries: &mut Vec<CostEntry>,
+) {
     let references: Vec<References> = (0..effort.loads)
         .map(|_| References::load(programs))
         .collect();
     let mut worlds = Worlds::default();
-    let mut entries = Vec::new();
     let groups = groups(effort.quick, &effort.services);
     for (number, group) in groups.iter().enumerate() {
         worlds.prepare(agent, group, effort.loads);
@@ -117,7 +116,6 @@ pub fn measure(
         }
         worlds.keep_only(groups.get(number + 1..).unwrap_or_default());
     }
-    entries
 }
 
 /// The hosts that are up.

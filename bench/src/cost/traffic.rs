@@ -4,8 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use etherparse::{PacketBuilder, TcpHeader};
 
-/// Bytes that follow the transport's header.
-const PAYLOAD: [u8; 10] = *b"benchmark!";
+/// What follows the transport's header: of TCP the first ten bytes, of UDP all, so that all frames of
+/// a family have the same length.
+const PAYLOAD: [u8; 22] = *b"benchmark!benchmark!!!";
+/// Bytes of it after a TCP header.
+const TCP_PAYLOAD_BYTES: usize = 10;
 /// Clients: the prefix that is set aside for benchmarks (RFC 2544, appendix C.2.2).
 const CLIENTS4: u32 = u32::from_be_bytes([198, 18, 0, 0]);
 /// Addresses of clients.
@@ -112,7 +115,8 @@ fn frame(from: SocketAddr, to: SocketAddr, carries: Carries) -> Vec<u8> {
             let sequence = if syn { ISN } else { ISN + 1 };
             let mut header = TcpHeader::new(from.port(), to.port(), sequence, 64_240);
             (header.syn, header.ack) = (syn, !syn);
-            ip.tcp_header(header).write(&mut bytes, &PAYLOAD)
+            ip.tcp_header(header)
+                .write(&mut bytes, &PAYLOAD[..TCP_PAYLOAD_BYTES])
         }
         Carries::Datagram => ip.udp(from.port(), to.port()).write(&mut bytes, &PAYLOAD),
     }
@@ -226,9 +230,9 @@ mod tests {
     fn frames_are_what_they_say() {
         for (first, carries, length) in [
             ("192.0.2.10:80", Carries::Syn, 64),
-            ("192.0.2.10:53", Carries::Datagram, 52),
+            ("192.0.2.10:53", Carries::Datagram, 64),
             ("[2001:db8::10]:80", Carries::Segment, 84),
-            ("[2001:db8::10]:53", Carries::Datagram, 72),
+            ("[2001:db8::10]:53", Carries::Datagram, 84),
         ] {
             let traffic = traffic(first, 1, carries);
             let bytes = traffic.frame(7);

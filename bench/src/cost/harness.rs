@@ -221,9 +221,10 @@ impl Harness {
     fn set(&mut self, program: &ProgramFd) -> anyhow::Result<()> {
         use anyhow::Context as _;
         let map = self.ebpf.map_mut("UNDER_TEST").expect("the object has it");
-        ProgramArray::try_from(map)?
-            .set(0, program, 0)
-            .context("have the wrapper call a program: both must be of one kind, with or without support for fragments")
+        ProgramArray::try_from(map)?.set(0, program, 0).context(
+            "have the wrapper call it: it must be an XDP program with the attach type BPF_XDP, \
+                 loaded without support for fragments",
+        )
     }
 
     /// Runs one frame, and returns the action and the frame that came out.

@@ -56,7 +56,7 @@ pub(crate) fn curl(client: &NetNs, target: SocketAddr, requests: usize) -> Vec<A
 pub(crate) fn iperf(client: &NetNs, target: SocketAddr, bytes: u64, reverse: bool) -> u64 {
     let (address, port) = (target.ip().to_string(), target.port().to_string());
     let bytes_text = bytes.to_string();
-    let mut words = vec!["iperf3", "--json", "--connect-timeout", "3000"];
+    let mut words = vec!["timeout", "30", "iperf3", "--json"];
     // The buffers bound what is on its way at the end; by themselves they grow to megabytes.
     words.extend(["-w", "256K"]);
     words.extend(["-c", &address, "-p", &port, "-n", &bytes_text]);

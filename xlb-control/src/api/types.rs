@@ -219,7 +219,7 @@ pub struct HealthStatus {
     /// Reason code in HAProxy's vocabulary: `L4OK`, `L4TOUT`, `L4CON`, `UNK`, or `NONE` without a
     /// check.
     pub reason: String,
-    /// What happened, in words.
+    /// What the check came to, in words; of a backend that is unresolved, why it is.
     pub detail: String,
     /// Successes in a row.
     pub rise: u32,

@@ -15,4 +15,5 @@ pub mod netlink;
 pub mod options;
 pub mod plan;
 pub mod ring;
+pub mod sequence;
 pub mod slots;

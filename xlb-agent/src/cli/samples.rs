@@ -8,7 +8,7 @@ use xlb_control::{
         MapStatus, Origin, PoolDiff, PoolStatus, ProgramStatus, ReasonCount, ServiceDiff,
         ServiceHealth, ServiceStatus, SlotsDiff, Status,
     },
-    config::{AllDown, Forward, Policy, Protocol},
+    config::{Affinity, AllDown, Forward, Policy, Protocol, Udp},
 };
 
 pub(super) fn backends() -> Vec<BackendStatus> {
@@ -22,6 +22,7 @@ pub(super) fn backends() -> Vec<BackendStatus> {
         leaving_slots: 0,
         drain_ends_in_s: None,
         recorded_flows: 0,
+        open_connections: Some(12_345),
         next_hop: Some("52:54:00:00:00:01 dev eth0".to_owned()),
         origin: Origin::File,
         counters: Counters {
@@ -37,6 +38,7 @@ pub(super) fn backends() -> Vec<BackendStatus> {
     leaving.drain_ends_in_s = Some(299);
     let mut new = backend("[2001:db8::7]:8080", 3, BackendState::Unresolved);
     (new.next_hop, new.origin, new.counters) = (None, Origin::Runtime, Counters::default());
+    new.open_connections = None;
     vec![backend("10.0.1.7:8080", 1, BackendState::Up), leaving, new]
 }
 
@@ -48,6 +50,9 @@ pub(super) fn services() -> Vec<ServiceStatus> {
         protocol,
         forward: Forward::Dnat,
         pool: pool.to_owned(),
+        policy: Policy::LeastConnections,
+        affinity: None,
+        udp: Udp::Stateless,
         all_down: AllDown::Panic,
         health,
         backends: 3,
@@ -64,6 +69,7 @@ pub(super) fn services() -> Vec<ServiceStatus> {
     );
     dns.vip = "2001:db8::53".parse().unwrap();
     (dns.forward, dns.accepting) = (Forward::L2Dsr, 2);
+    (dns.policy, dns.affinity) = (Policy::Maglev, Some(Affinity::ClientIp));
     vec![
         service("web", "web", 443, Protocol::Tcp, ServiceHealth::Up),
         dns,

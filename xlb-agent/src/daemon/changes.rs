@@ -14,8 +14,8 @@ use xlb_control::{
 };
 
 use super::{
-    Daemon, api::Caller, interfaces::Interfaces, known, now_s, refuse_unbuilt, spec, state,
-    warn_of_stale, world::NextHops,
+    Daemon, api::Caller, interfaces::Interfaces, known, now_s, spec, state, warn_of_stale,
+    world::NextHops,
 };
 use crate::{diff, engine::Pools, plan::Intent};
 
@@ -134,7 +134,6 @@ impl Daemon {
     /// Makes a configuration, with changes on top, the one in force. If the maps can't follow, what
     /// was in force stays so.
     fn take_over(&mut self, file: Config, changes: Vec<Change>) -> anyhow::Result<()> {
-        refuse_unbuilt(&file)?;
         let merged = overrides::apply(&file, &changes);
         self.vips.prepare(&merged.config)?;
         let interfaces = if file.dataplane.interfaces == self.file.dataplane.interfaces {

@@ -127,7 +127,6 @@ impl Daemon {
         }
         let lock = alone::take(&options)?;
         let file = loaded.config;
-        refuse_unbuilt(&file)?;
         let changes = state::changes(&options.state_dir)?;
         let merged = overrides::apply(&file, &changes);
         warn_of_stale(&merged);
@@ -143,7 +142,9 @@ impl Daemon {
         let mut interfaces =
             Interfaces::find(&file.dataplane.interfaces, &tables.borrow_and_update())?;
         let commands = api::serve(&options.socket)?;
-        let spec = spec(&merged.config, &interfaces.view, key);
+        let mut spec = spec(&merged.config, &interfaces.view, key);
+        // Until they are told otherwise, the services that an earlier agent left go on as they are.
+        spec.features |= goal::features_of_state(Dataplane::pinned_states(&options.pin_dir));
         let (dataplane, adopted) = Dataplane::open(&options.pin_dir, &spec)?;
         tracing::info!(?adopted, "the data path runs");
         let missed = Missed::new(dataplane.events()?);
@@ -338,19 +339,4 @@ fn warn_of_stale(merged: &Merged) {
     for (_, sentence) in &merged.stale {
         tracing::warn!("a change made at run time has no effect any more: {sentence}");
     }
-}
-
-/// Refuses what a configuration may say but the agent does not do yet.
-fn refuse_unbuilt(config: &Config) -> anyhow::Result<()> {
-    if let Some(service) = config.services.values().find(|service| {
-        service.policy.decides_by_connection()
-            || service.affinity.is_some()
-            || service.udp == xlb_control::config::Udp::Tracked
-    }) {
-        anyhow::bail!(
-            "service {}: the agent does not know `policy`, `affinity` and `udp` yet: leave them out",
-            service.name
-        );
-    }
-    Ok(())
 }

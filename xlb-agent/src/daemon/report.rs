@@ -265,6 +265,9 @@ impl Daemon {
             protocol: service.protocol,
             forward: service.forward,
             pool: service.pool.clone(),
+            policy: service.policy,
+            affinity: service.affinity,
+            udp: service.udp,
             all_down: service.all_down,
             health,
             backends: u32::try_from(backends).unwrap_or(u32::MAX),
@@ -296,6 +299,7 @@ impl Daemon {
             }
         }
         let recorded = &self.engine.last_count().by_backend;
+        let open = self.engine.connections();
         // Those of a dead one go to others as soon as they talk.
         let recorded_of = |number: u16, flags: u16| match flags & backend_flag::DEAD {
             0 => recorded.get(&number).copied().unwrap_or(0),
@@ -316,6 +320,7 @@ impl Daemon {
                 slots: slots.get(&number).copied().unwrap_or(0),
                 leaving_slots: leaving.get(&number).copied().unwrap_or(0),
                 recorded_flows: recorded_of(number, entry.flags),
+                open_connections: open.get(&number).copied(),
                 next_hop: hop.is_known().then(|| self.hop_text(hop)),
                 origin: self.origin(pool, endpoint),
                 counters: services

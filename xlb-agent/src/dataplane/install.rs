@@ -6,9 +6,12 @@ use std::{
     path::Path,
 };
 
+use xlb_common::maps::{Service, name};
+
 use super::{
     error::{DataplaneError, Doing},
     layout::{self, MapLayout, Sizes, layout},
+    mapped::MappedArray,
     maps::Maps,
     pins::{self, Pins, Tenant},
     program,
@@ -103,6 +106,19 @@ pub(super) fn found_maps(
             unload: pins.tenant().unload,
         })
     }
+}
+
+/// All bits that are set in the state of any pinned service. A change that is about to be finished
+/// has its maps aside.
+pub(super) fn pinned_states(pins: &Pins) -> u32 {
+    let places = [pins.map(name::SERVICES), pins.commit().join(name::SERVICES)];
+    let states = places.iter().map(|pin| {
+        let services = sys::open_pin(pin).and_then(MappedArray::<Service>::new);
+        services.map_or(0, |services| {
+            services.iter().fold(0, |all, service| all | service.state)
+        })
+    });
+    states.fold(0, |all, state| all | state)
 }
 
 /// Fails if another version of xlb pinned its maps here.

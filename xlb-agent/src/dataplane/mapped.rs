@@ -159,6 +159,14 @@ impl<T: Plain> MappedArray<T> {
             .is_some()
     }
 
+    /// Adds to a field of eight bytes, around the end if need be; see [`Self::store_u16`].
+    #[must_use]
+    pub fn add_u64(&mut self, index: u32, offset: usize, summand: u64) -> bool {
+        self.field::<u64, AtomicU64>(index, offset)
+            .map(|field| field.fetch_add(summand, Ordering::Relaxed))
+            .is_some()
+    }
+
     fn field<F, A>(&self, index: u32, offset: usize) -> Option<&A> {
         const { assert!(size_of::<F>() == size_of::<A>()) };
         if index >= self.length || offset + size_of::<F>() > size_of::<T>() {

@@ -156,6 +156,13 @@ impl Dataplane {
         Ok((dataplane, adopted))
     }
 
+    /// All bits that are set in the state of any pinned service; none if nothing is pinned that can
+    /// be read.
+    #[must_use]
+    pub fn pinned_states(pin_dir: &Path) -> u32 {
+        install::pinned_states(&Pins::new(pin_dir, BALANCER))
+    }
+
     /// Changes a running data path to what `spec` asks for, without losing a packet. Maps never
     /// shrink. Returns the names of the maps that grew.
     ///

@@ -6,10 +6,12 @@ use std::{
 };
 
 use xlb_common::{
-    maps::{feature, forward, protocol, service_option},
+    maps::{feature, forward, protocol, service_option, service_state},
     next_hop::NextHop,
 };
-use xlb_control::config::{AllDown, Config, Forward, OnRemove, Pool, Protocol, Service};
+use xlb_control::config::{
+    Affinity, AllDown, Config, Forward, OnRemove, Policy, Pool, Protocol, Service, Udp,
+};
 
 use crate::plan::{Intent, MemberGoal, PoolGoal};
 
@@ -94,6 +96,41 @@ pub const fn protocol_number(protocol: Protocol) -> u8 {
     }
 }
 
+/// What a service's policy says of its state.
+#[must_use]
+pub const fn policy_state(service: &Service) -> u32 {
+    let policy = match service.policy {
+        Policy::Maglev => 0,
+        Policy::RoundRobin => service_state::ROUND_ROBIN | service_state::TRACKED,
+        Policy::LeastConnections => service_state::LEAST_CONNECTIONS | service_state::TRACKED,
+    };
+    let affinity = match service.affinity {
+        Some(Affinity::ClientIp) => service_state::CLIENT_IP,
+        None => 0,
+    };
+    let udp = match service.udp {
+        Udp::Stateless => 0,
+        Udp::Tracked => service_state::TRACKED,
+    };
+    policy | affinity | udp
+}
+
+/// Features that services in this state need.
+#[must_use]
+pub const fn features_of_state(state: u32) -> u32 {
+    let mut features = 0;
+    if state & service_state::TRACKED != 0 {
+        features |= feature::TRACKED;
+    }
+    if state & service_state::BY_CONNECTION != 0 {
+        features |= feature::BY_CONNECTION;
+    }
+    if state & service_state::CLIENT_IP != 0 {
+        features |= feature::CLIENT_IP;
+    }
+    features
+}
+
 /// Features that a configuration uses.
 #[must_use]
 pub fn features(config: &Config) -> u32 {
@@ -116,6 +153,7 @@ pub fn features(config: &Config) -> u32 {
         if service.second_chance {
             features |= feature::SECOND_CHANCE;
         }
+        features |= features_of_state(policy_state(service));
     }
     features
 }

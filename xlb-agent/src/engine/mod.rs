@@ -2,8 +2,10 @@
 //! what stands in the maps, which is read from them at start.
 
 pub mod allocate;
+mod connections;
 mod foresee;
 pub mod goal;
+mod policies;
 mod pools;
 mod replies;
 mod round;
@@ -78,6 +80,8 @@ pub struct PoolState {
     services: Vec<ServiceKey>,
     /// Its backends' endpoints, as they stand in the tables of replies.
     replies: replies::Replies,
+    /// Whose turn it is under `round-robin`, as it stands in the maps; `None`: not known yet.
+    sequence: Option<Vec<u16>>,
     settler: Settler,
     /// Before this no slot can settle, in seconds of CLOCK_MONOTONIC.
     settle_due_s: u32,
@@ -98,6 +102,7 @@ impl PoolState {
             wake_s: None,
             services: Vec::new(),
             replies: BTreeMap::new(),
+            sequence: None,
             settler: Settler::new(),
             settle_due_s: 0,
         }
@@ -119,31 +124,8 @@ pub struct Engine {
     rounds: Rounds,
     /// Whether connections move together with slots: see `plan::without_transitions`.
     pub without_transitions: bool,
-}
-
-/// Which pools are to be brought in line.
-pub enum Pools<'a> {
-    /// All of them.
-    All,
-    /// Those of these names.
-    Some(&'a BTreeSet<String>),
-}
-
-impl Engine {
-    /// Takes over what stands in the maps; empty maps are a host without a past.
-    ///
-    /// # Errors
-    ///
-    /// When the tables of flows can't be read.
-    pub fn adopt(dataplane: Dataplane, key: [u8; 16]) -> Result<Self, EngineError> {
-        let mut engine = Self {
-            dataplane,
-            key,
-            pools: BTreeMap::new(),
-            services: BTreeMap::new(),
-            numbers: allocate::Numbers::new(),
-            rounds: Rounds::default(),
-            without_transitions: false,
+    /// Counts of open connections that stray from the records, by backend.
+    drifts: BTreeMap<u16, connections::Drift>,
         };
         engine.adopt_pools();
         let maps = engine.dataplane.maps();
@@ -172,6 +154,7 @@ impl Engine {
         now_s: u32,
     ) -> Result<(), EngineError> {
         self.resize(config, spec)?;
+        self.mark_untracked(config, now_s);
         for (name, pool) in &config.pools {
             let is_new = self.ensure_pool(name, pool.ring_slots)?;
             let is_changed = match changed {
@@ -185,6 +168,10 @@ impl Engine {
         self.apply_services(config)?;
         self.drop_pools(config);
         self.refresh_states(config);
+        if self.dataplane.spec().features != spec.features {
+            // What services did until now is no longer needed.
+            self.resize(config, spec)?;
+        }
         Ok(())
     }
 
@@ -205,6 +192,9 @@ impl Engine {
     fn resize(&mut self, config: &Config, spec: &Spec) -> Result<(), EngineError> {
         let mut spec = spec.clone();
         spec.sizes = sizes(config, Some(self));
+        // A service goes on as it is until its state says otherwise.
+        let states = self.services.values().map(|(_, entry)| entry.state);
+        spec.features |= goal::features_of_state(states.fold(0, |all, state| all | state));
         // Endpoints are copied into tables that grow, but to other places, so that nothing of them
         // has to be brought in line here.
         let grown = self.dataplane.reload(&spec, |_| Ok(()))?;

@@ -179,7 +179,7 @@ impl Engine {
         Ok(())
     }
 
-    fn carry_out(&mut self, name: &str, op: Op, now_s: u32) {
+    pub(super) fn carry_out(&mut self, name: &str, op: Op, now_s: u32) {
         let Some(state) = self.pools.get_mut(name) else {
             return;
         };
@@ -187,6 +187,7 @@ impl Engine {
         match op {
             Op::WriteBackend { number, entry } => {
                 let _ = maps.backends.write(u32::from(number), entry);
+                let _ = maps.connections.store_u64(u32::from(number), 0, 0);
                 state.backends.insert(number, entry);
             }
             Op::UpdateBackend { number, entry } => {

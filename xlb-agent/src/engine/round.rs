@@ -9,6 +9,7 @@ use std::{
 
 use xlb_common::{
     collect::{Exchange, table},
+    hash,
     maps::FlowKey,
     record::{FlowValue, TOMBSTONE},
 };
@@ -31,6 +32,11 @@ pub(super) struct Owner {
     pub(super) ring_slots: u32,
     /// For how long records are kept, seconds.
     pub(super) idle_s: u32,
+    /// Whether packets look for records in marked slots only, so that records that point elsewhere
+    /// need the mark.
+    pub(super) needs_marks: bool,
+    /// Whether the hash takes the client's address only.
+    pub(super) by_client: bool,
 }
 
 /// A round that is to be run beside the event loop.
@@ -53,6 +59,10 @@ pub struct Found {
     pub(super) backends: HashMap<(u32, u32), BTreeSet<u16>>,
     /// Records by backend.
     pub(super) by_backend: BTreeMap<u16, u64>,
+    /// Records by backend that stand for an open connection of it.
+    pub(super) counted: BTreeMap<u16, u64>,
+    /// Those of them that were deleted.
+    pub(super) released: BTreeMap<u16, u64>,
     /// Records of `PENDING`.
     pub(super) pending: u64,
     /// Records of `FLOWS`.
@@ -111,7 +121,7 @@ impl Round {
             })?;
         }
         self.records.exchange(&unearthed)?;
-        found.collected = self.collect(&over)?;
+        self.collect(&over, &mut found)?;
         found.took = begun.elapsed();
         Ok(found)
     }
@@ -119,19 +129,30 @@ impl Round {
     /// Notes where a record points; gives the seconds for which it is kept.
     fn note(&self, found: &mut Found, key: &FlowKey, value: FlowValue) -> u32 {
         *found.by_backend.entry(value.backend()).or_default() += 1;
+        if value.is_counted() {
+            *found.counted.entry(value.backend()).or_default() += 1;
+        }
         let Some(owner) = self.owners.get(&service_of(key)) else {
             return self.orphan_idle_s;
         };
-        let slot = key.slot(self.hash_key, owner.ring_slots);
+        if !owner.needs_marks {
+            return owner.idle_s;
+        }
+        let hash = if owner.by_client {
+            key.client_hash(self.hash_key)
+        } else {
+            key.hash(self.hash_key)
+        };
+        let slot = hash::slot(hash, owner.ring_slots);
         let backends = found.backends.entry((owner.pool, slot)).or_default();
         backends.insert(value.backend());
         owner.idle_s
     }
 
-    /// Deletes the records that nobody touches meanwhile; gives their number.
-    fn collect(&mut self, over: &[Over]) -> io::Result<u64> {
+    /// Deletes the records that nobody touches meanwhile.
+    fn collect(&mut self, over: &[Over], found: &mut Found) -> io::Result<()> {
         if over.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         let buried: Vec<Exchange> = over
             .iter()
@@ -139,7 +160,6 @@ impl Round {
             .collect();
         self.records.exchange(&buried)?;
         rcu_grace_period();
-        let mut collected = 0;
         let mut unearthed = Vec::new();
         for &(is_pending, key, value) in over {
             let records = if is_pending {
@@ -151,13 +171,17 @@ impl Round {
                 continue;
             };
             if slots::may_delete(value, now) {
-                collected += u64::from(self.records.remove(is_pending, &key)?);
+                if self.records.remove(is_pending, &key)? {
+                    found.collected += 1;
+                    if value.is_counted() {
+                        *found.released.entry(value.backend()).or_default() += 1;
+                    }
+                }
             } else if now.flags() & TOMBSTONE != 0 {
                 unearthed.push(exchange(is_pending, key, now, false));
             }
         }
-        self.records.exchange(&unearthed)?;
-        Ok(collected)
+        self.records.exchange(&unearthed)
     }
 }
 

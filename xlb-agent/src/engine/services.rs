@@ -1,9 +1,6 @@
 //! Services: their entries, and the tables of endpoints that lead to them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    mem::offset_of,
-};
+use std::{collections::BTreeMap, mem::offset_of};
 
 use xlb_common::maps::{Service, service_state};
 use xlb_control::config::Config;
@@ -38,16 +35,16 @@ impl Engine {
             entry.pool = pool.number;
             entry.ring_offset = pool.ring_offset;
             entry.ring_slots = pool.ring_slots;
-            entry.state = state_of(pool, goal::refuses(service));
+            entry.state = state_of(pool, Wish::of(service));
             let needed = counters_needed(pool);
             let key = key_of(&entry);
             if let Some(&(number, known)) = old.get(&key)
                 && same(&known, &entry)
+                && known.number == number
                 && known.counter_capacity >= needed
             {
-                entry.counter_base = known.counter_base;
-                entry.counter_capacity = known.counter_capacity;
-                next.insert(key, (number, entry));
+                // Its state follows once everything else stands.
+                next.insert(key, (number, known));
                 continue;
             }
             entry.counter_capacity = counter_capacity(needed);
@@ -59,6 +56,7 @@ impl Engine {
             let number = allocate::number(numbers.iter().copied(), sizes.services - 1)
                 .ok_or(EngineError::Full("services"))?;
             numbers.push(number);
+            entry.number = number;
             let maps = self.maps();
             let _ = maps
                 .counters
@@ -105,14 +103,14 @@ impl Engine {
 
     /// Stores the state of every service.
     pub(super) fn refresh_states(&mut self, config: &Config) {
-        let refusing = refusing(config.services.values());
+        let wishes = wishes(config.services.values());
         let names: Vec<String> = self.pools.keys().cloned().collect();
         for name in &names {
-            self.refresh_states_of(name, &refusing);
+            self.refresh_states_of(name, &wishes);
         }
     }
 
-    fn refresh_states_of(&mut self, name: &str, refusing: &BTreeSet<ServiceKey>) {
+    fn refresh_states_of(&mut self, name: &str, wishes: &BTreeMap<ServiceKey, Wish>) {
         let Some(pool) = self.pools.get(name) else {
             return;
         };
@@ -121,7 +119,10 @@ impl Engine {
             let Some((number, service)) = self.services.get_mut(key) else {
                 continue;
             };
-            let state = state_of(pool, refusing.contains(key));
+            let Some(&wish) = wishes.get(key) else {
+                continue;
+            };
+            let state = state_of(pool, wish);
             if state != service.state {
                 service.state = state;
                 let _ = maps
@@ -129,6 +130,7 @@ impl Engine {
                     .store_u32(*number, offset_of!(Service, state), state);
             }
         }
+        self.sync_sequence(name);
     }
 
     /// Stores `MOVING` for the services of a pool, or takes it away.
@@ -174,19 +176,35 @@ impl Engine {
         }
         self.sync_replies(name)?;
         let in_front = config.services.values();
-        let refusing = refusing(in_front.filter(|service| service.pool == name));
-        self.refresh_states_of(name, &refusing);
+        let wishes = wishes(in_front.filter(|service| service.pool == name));
+        self.refresh_states_of(name, &wishes);
         Ok(())
     }
 }
 
-/// Those that refuse packets while none of their backends is well.
-fn refusing<'a>(
+/// What the configuration says of a service's state.
+#[derive(Clone, Copy)]
+struct Wish {
+    /// Whether it refuses packets while none of its backends is well.
+    refuses: bool,
+    /// Bits of its policy.
+    policy: u32,
+}
+
+impl Wish {
+    fn of(service: &xlb_control::config::Service) -> Self {
+        Self {
+            refuses: goal::refuses(service),
+            policy: goal::policy_state(service),
+        }
+    }
+}
+
+fn wishes<'a>(
     services: impl Iterator<Item = &'a xlb_control::config::Service>,
-) -> BTreeSet<ServiceKey> {
+) -> BTreeMap<ServiceKey, Wish> {
     services
-        .filter(|service| goal::refuses(service))
-        .map(|service| key_of(&goal::of_service(service)))
+        .map(|service| (key_of(&goal::of_service(service)), Wish::of(service)))
         .collect()
 }
 
@@ -196,26 +214,28 @@ fn counters_needed(pool: &PoolState) -> u32 {
     positions.max().map_or(0, |last| u32::from(last) + 1)
 }
 
-fn state_of(pool: &PoolState, refuses: bool) -> u32 {
+fn state_of(pool: &PoolState, wish: Wish) -> u32 {
     let moving = if pool.moving {
         service_state::MOVING
     } else {
         0
     };
-    let refuse = if refuses && pool.all_down {
+    let refuse = if wish.refuses && pool.all_down {
         service_state::REFUSE
     } else {
         0
     };
-    moving | refuse
+    moving | refuse | wish.policy
 }
 
-/// Whether two entries differ in nothing but state and counters.
+/// Whether two entries differ in nothing but what changes by itself.
 fn same(a: &Service, b: &Service) -> bool {
     let plain = |service: &Service| Service {
         state: 0,
         counter_base: 0,
         counter_capacity: 0,
+        number: 0,
+        sequence_length: 0,
         ..*service
     };
     plain(a) == plain(b)

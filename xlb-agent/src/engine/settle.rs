@@ -5,16 +5,18 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
     mem::offset_of,
+    time::Duration,
 };
 
 use xlb_common::{
-    maps::{Backend, Pool, backend_cause, protocol},
+    maps::{Backend, Pool, backend_cause, protocol, service_state},
     slot::SlotWord,
 };
-use xlb_control::config::{Config, Settle};
+use xlb_control::config::{Config, Settle, Udp};
 
 use super::{
-    Engine, EngineError, PoolState,
+    Engine, EngineError, PoolState, goal, key_of,
+    policies::is_tracked,
     pools::store_slot,
     round::{Found, Owner, Round},
 };
@@ -50,6 +52,8 @@ struct Running {
     unnamed: Vec<(String, u16)>,
     /// Numbers without a pool when it began.
     quarantine: Vec<u16>,
+    /// Open connections of backends when it began, where a policy counts them.
+    counted: BTreeMap<u16, u64>,
 }
 
 /// Records, as they were counted last.
@@ -87,11 +91,13 @@ impl Engine {
             .count();
         let unnamed = self.unnamed();
         let quarantine: Vec<u16> = self.rounds.quarantine.iter().copied().collect();
-        let collects = self.rounds.records && now_s >= self.rounds.collect_s;
+        let tracks = || self.services.values().any(|(_, entry)| is_tracked(entry));
+        let collects = now_s >= self.rounds.collect_s && (self.rounds.records || tracks());
         if waiting == 0 && unnamed.is_empty() && quarantine.is_empty() && !collects {
             return Ok(None);
         }
         let owners = self.owners(config);
+        let counted = self.connections();
         let round = Round {
             records: self.dataplane.records()?,
             generation: self.rounds.generation,
@@ -103,13 +109,13 @@ impl Engine {
         self.rounds.running = Some(Running {
             unnamed,
             quarantine,
+            counted,
         });
         Ok(Some(round))
     }
 
     /// Begins to settle a pool; `true`: the end of the round is waited for.
     fn begin_settling(&mut self, config: &Config, name: &str, now_s: u32) -> bool {
-        let idle_s = self.idle_s(config, name);
         let Some(pool) = self.pools.get(name) else {
             return false;
         };
@@ -117,6 +123,7 @@ impl Engine {
         if never || !pool.moving || now_s < pool.settle_due_s {
             return false;
         }
+        let idle_s = self.idle_s(config, name);
         if !self.rounds.records {
             self.rounds.records = true;
             self.rounds.collect_s = now_s.saturating_add(COLLECT_S);
@@ -179,9 +186,11 @@ impl Engine {
         for name in &waiting {
             self.finish_settling(name, &found, now_s);
         }
+        self.correct_connections(&running.counted, &found);
         self.reclaim(&running, &found)?;
-        self.rounds.records =
-            found.pending + found.flows > 0 || self.pools.values().any(|pool| pool.moving);
+        self.rounds.records = found.pending + found.flows > 0
+            || self.pools.values().any(|pool| pool.moving)
+            || self.services.values().any(|(_, entry)| is_tracked(entry));
         tracing::debug!(
             pending = found.pending,
             flows = found.flows,
@@ -248,34 +257,61 @@ impl Engine {
         tracing::info!(pool = name, "every slot is at rest");
     }
 
-    /// For how long the slots of a pool wait, seconds. Datagrams move with their slot and need no
-    /// record, so where there are only these, nothing is waited for.
+    /// For how long the slots of a pool wait, seconds: for the longest of its services. Datagrams
+    /// that are not tracked move with their slot and need no record, so where there are only these,
+    /// nothing is waited for.
     fn idle_s(&self, config: &Config, name: &str) -> u32 {
-        let (Some(pool), Some(state)) = (config.pools.get(name), self.pools.get(name)) else {
+        let Some(state) = self.pools.get(name) else {
             return 0;
         };
-        let services = state.services.iter();
-        if services
-            .clone()
-            .all(|&(_, _, number)| number == protocol::UDP)
-        {
-            return 0;
+        let tcp = state.services.iter().any(|key| key.2 == protocol::TCP);
+        let of_tcp = config
+            .pools
+            .get(name)
+            .filter(|_| tcp)
+            .map_or(0, |pool| seconds(pool.idle_timeout));
+        let tracked = state.services.iter().any(|key| {
+            let known = self.services.get(key);
+            key.2 == protocol::UDP && known.is_some_and(|(_, entry)| is_tracked(entry))
+        });
+        if !tracked {
+            return of_tcp;
         }
-        u32::try_from(pool.idle_timeout.as_secs()).unwrap_or(u32::MAX)
+        let in_front = config.services.values();
+        let of_datagrams = in_front
+            .filter(|service| service.pool == name && service.udp == Udp::Tracked)
+            .map(|service| seconds(service.udp_idle_timeout))
+            .max();
+        of_tcp.max(of_datagrams.unwrap_or(0))
     }
 
     fn owners(&self, config: &Config) -> HashMap<super::ServiceKey, Owner> {
         let mut owners = HashMap::new();
-        for (name, pool) in &self.pools {
-            let idle_s = self.idle_s(config, name);
-            owners.extend(pool.services.iter().map(|&service| {
-                let owner = Owner {
-                    pool: pool.number,
-                    ring_slots: pool.ring_slots,
-                    idle_s,
-                };
-                (service, owner)
-            }));
+        for service in config.services.values() {
+            let key = key_of(&goal::of_service(service));
+            let (Some(pool), Some((_, entry))) =
+                (self.pools.get(&service.pool), self.services.get(&key))
+            else {
+                continue;
+            };
+            let tracked = is_tracked(entry);
+            let is_tcp = entry.protocol == protocol::TCP;
+            let of_pool = config.pools.get(&service.pool);
+            let owner = Owner {
+                pool: pool.number,
+                ring_slots: pool.ring_slots,
+                idle_s: if is_tcp {
+                    of_pool.map_or(0, |pool| seconds(pool.idle_timeout))
+                } else if tracked {
+                    seconds(service.udp_idle_timeout)
+                } else {
+                    // What is left from when they were tracked.
+                    0
+                },
+                needs_marks: is_tcp && !tracked,
+                by_client: entry.state & service_state::CLIENT_IP != 0,
+            };
+            owners.insert(key, owner);
         }
         owners
     }
@@ -365,7 +401,8 @@ impl Engine {
                 named.insert(value.backend());
             })?;
         }
-        self.rounds.records = !named.is_empty();
+        self.rounds.records =
+            !named.is_empty() || self.services.values().any(|(_, entry)| is_tracked(entry));
         for number in named {
             if !self.numbers.contains(number) {
                 self.numbers.insert(number);
@@ -374,6 +411,10 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 fn is_removed(entry: &Backend) -> bool {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{AllDown, Forward, OnRemove, Protocol};
+use crate::config::{Affinity, AllDown, Forward, OnRemove, Policy, Protocol, Udp};
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -115,6 +115,15 @@ pub struct ServiceStatus {
     pub forward: Forward,
     /// Name of its pool.
     pub pool: String,
+    /// How the backend of a new connection is picked.
+    #[serde(default)]
+    pub policy: Policy,
+    /// What connections have in common that go to one backend.
+    #[serde(default)]
+    pub affinity: Option<Affinity>,
+    /// Whether flows of UDP are remembered.
+    #[serde(default)]
+    pub udp: Udp,
     /// What happens when no backend is well.
     pub all_down: AllDown,
     /// What holds for it.
@@ -193,10 +202,14 @@ pub struct BackendStatus {
     pub leaving_slots: u32,
     /// Seconds until the connections that are left are moved, if it drains for a time only.
     pub drain_ends_in_s: Option<u64>,
-    /// Connections that are recorded as its own, because they began while their slot moved; as
-    /// counted a few seconds ago.
+    /// Connections that are recorded as its own, because they began while their slot moved or their
+    /// service records all of them; as counted a few seconds ago.
     #[serde(default)]
     pub recorded_flows: u64,
+    /// Connections that are open, where a service in front of the pool counts them
+    /// (`least-connections`).
+    #[serde(default)]
+    pub open_connections: Option<u64>,
     /// MAC address of the next hop, and the interface that leads there.
     pub next_hop: Option<String>,
     /// Where it comes from.

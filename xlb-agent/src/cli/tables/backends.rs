@@ -12,7 +12,7 @@ use crate::cli::{
 pub(in crate::cli) fn table(backends: &[BackendStatus]) -> String {
     let headers = [
         "POOL", "BACKEND", "WEIGHT", "STATE", "SLOTS", "LEAVING", "ENDS-IN", "NEXT-HOP", "ORIGIN",
-        "CONNS", "PACKETS", "BYTES",
+        "OPEN", "CONNS", "PACKETS", "BYTES",
     ];
     layout(
         headers,
@@ -27,6 +27,7 @@ pub(in crate::cli) fn table(backends: &[BackendStatus]) -> String {
                 or_dash(backend.drain_ends_in_s.map(duration_s)),
                 or_dash(backend.next_hop.clone()),
                 name(&backend.origin),
+                or_dash(backend.open_connections.map(count)),
                 count(backend.counters.connections),
                 count(backend.counters.packets),
                 bytes(backend.counters.bytes),
@@ -45,10 +46,10 @@ mod tests {
         assert_eq!(
             table(&samples::backends()),
             "\
-POOL   BACKEND              WEIGHT   STATE        SLOTS   LEAVING   ENDS-IN   NEXT-HOP                     ORIGIN    CONNS   PACKETS   BYTES
-web    10.0.1.7:8080        1        up           8191    0         -         52:54:00:00:00:01 dev eth0   file      871     12.3k     1.5 MiB
-web    10.0.1.8:8080        1        draining     0       5461      4m59s     52:54:00:00:00:01 dev eth0   file      871     12.3k     1.5 MiB
-web    [2001:db8::7]:8080   1        unresolved   8191    0         -         -                            runtime   0       0         0 B
+POOL   BACKEND              WEIGHT   STATE        SLOTS   LEAVING   ENDS-IN   NEXT-HOP                     ORIGIN    OPEN    CONNS   PACKETS   BYTES
+web    10.0.1.7:8080        1        up           8191    0         -         52:54:00:00:00:01 dev eth0   file      12.3k   871     12.3k     1.5 MiB
+web    10.0.1.8:8080        1        draining     0       5461      4m59s     52:54:00:00:00:01 dev eth0   file      12.3k   871     12.3k     1.5 MiB
+web    [2001:db8::7]:8080   1        unresolved   8191    0         -         -                            runtime   -       0       0         0 B
 "
         );
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use xlb_control::api::ServiceStatus;
+use xlb_control::{api::ServiceStatus, config::Udp};
 
 use super::layout;
 use crate::cli::{
@@ -13,8 +13,8 @@ use crate::cli::{
 /// A line for each service.
 pub(in crate::cli) fn table(services: &[ServiceStatus]) -> String {
     let headers = [
-        "SERVICE", "VIP", "FORWARD", "POOL", "HEALTH", "BACKENDS", "ORIGIN", "CONNS", "PACKETS",
-        "BYTES",
+        "SERVICE", "VIP", "FORWARD", "POOL", "POLICY", "HEALTH", "BACKENDS", "ORIGIN", "CONNS",
+        "PACKETS", "BYTES",
     ];
     layout(
         headers,
@@ -24,6 +24,7 @@ pub(in crate::cli) fn table(services: &[ServiceStatus]) -> String {
                 vip(service),
                 name(&service.forward),
                 service.pool.clone(),
+                policy(service),
                 name(&service.health),
                 format!("{}/{}", service.accepting, service.backends),
                 name(&service.origin),
@@ -43,6 +44,7 @@ pub(in crate::cli) fn show(service: &ServiceStatus) -> String {
         ("vip", vip(service)),
         ("forward", name(&service.forward)),
         ("pool", service.pool.clone()),
+        ("policy", policy(service)),
         ("health", name(&service.health)),
         (
             "backends",
@@ -70,6 +72,18 @@ fn vip(service: &ServiceStatus) -> String {
     format!("{address}/{}", name(&service.protocol))
 }
 
+/// The policy, and what it looks at or remembers besides what all do.
+fn policy(service: &ServiceStatus) -> String {
+    let mut text = name(&service.policy);
+    if let Some(affinity) = &service.affinity {
+        text = format!("{text} by {}", name(affinity));
+    }
+    if service.udp != Udp::default() {
+        text = format!("{text}, {}", name(&service.udp));
+    }
+    text
+}
+
 fn traffic(packets: u64, size_bytes: u64) -> String {
     format!("{} packets, {}", count(packets), bytes(size_bytes))
 }
@@ -84,9 +98,9 @@ mod tests {
         assert_eq!(
             table(&samples::services()),
             "\
-SERVICE     VIP                     FORWARD   POOL   HEALTH     BACKENDS   ORIGIN   CONNS   PACKETS   BYTES
-web         192.0.2.10:443/tcp      dnat      web    up         3/3        file     871     12.3k     1.5 MiB
-dns-front   [2001:db8::53]:53/udp   l2-dsr    dns    degraded   2/3        file     871     12.3k     1.5 MiB
+SERVICE     VIP                     FORWARD   POOL   POLICY                HEALTH     BACKENDS   ORIGIN   CONNS   PACKETS   BYTES
+web         192.0.2.10:443/tcp      dnat      web    least-connections     up         3/3        file     871     12.3k     1.5 MiB
+dns-front   [2001:db8::53]:53/udp   l2-dsr    dns    maglev by client-ip   degraded   2/3        file     871     12.3k     1.5 MiB
 "
         );
     }
@@ -100,6 +114,7 @@ service      web
 vip          192.0.2.10:443/tcp
 forward      dnat
 pool         web
+policy       least-connections
 health       up
 backends     3 of 3 get new connections
 all_down     panic

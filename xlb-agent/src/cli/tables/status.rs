@@ -186,9 +186,9 @@ POOL   BACKENDS   RING-SLOTS   RING-HASH          MOVING
 web    2/3        16381        9f3c21d07ab4e655   5461 slots (33.3%) for 1m1s
 dns    2/3        16381        9f3c21d07ab4e655   0
 
-SERVICE     VIP                     FORWARD   POOL   HEALTH     BACKENDS   ORIGIN   CONNS   PACKETS   BYTES
-web         192.0.2.10:443/tcp      dnat      web    up         3/3        file     871     12.3k     1.5 MiB
-dns-front   [2001:db8::53]:53/udp   l2-dsr    dns    degraded   2/3        file     871     12.3k     1.5 MiB
+SERVICE     VIP                     FORWARD   POOL   POLICY                HEALTH     BACKENDS   ORIGIN   CONNS   PACKETS   BYTES
+web         192.0.2.10:443/tcp      dnat      web    least-connections     up         3/3        file     871     12.3k     1.5 MiB
+dns-front   [2001:db8::53]:53/udp   l2-dsr    dns    maglev by client-ip   degraded   2/3        file     871     12.3k     1.5 MiB
 
 CHANGE           OF     BACKEND         VALUE   EFFECT
 backend-drain    web    10.0.1.8:8080   300s    in force

@@ -214,6 +214,8 @@ pub mod service_state {
     pub const NOT_AT_REST: u32 = MOVING | REFUSE | TRACKED;
     /// The policy decides by connection.
     pub const BY_CONNECTION: u32 = ROUND_ROBIN | LEAST_CONNECTIONS;
+    /// What the configuration says of how backends are picked.
+    pub const POLICY: u32 = TRACKED | BY_CONNECTION | CLIENT_IP;
 }
 
 /// A backend: value of `BACKENDS`, by number from 1. The first 64 bytes are the program's, the rest

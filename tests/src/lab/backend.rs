@@ -26,6 +26,11 @@ pub enum BackendKind {
         /// Sockets for HTTP.
         http: Vec<SocketAddr>,
     },
+    /// The same with an answer that takes about two seconds.
+    SlowNginx {
+        /// Sockets for HTTP.
+        http: Vec<SocketAddr>,
+    },
     /// iperf3 on every address of the host. It has one client at a time.
     Iperf {
         /// Port.
@@ -87,7 +92,8 @@ impl Backend {
         assert!(self.process.is_none(), "{} runs already", self.name);
         self.process = Some(match &self.kind {
             BackendKind::BuiltIn { http, udp } => start_built_in(&self.ns, &self.name, http, udp),
-            BackendKind::Nginx { http } => start_nginx(&self.ns, &self.name, http),
+            BackendKind::Nginx { http } => start_nginx(&self.ns, &self.name, http, Pace::Fast),
+            BackendKind::SlowNginx { http } => start_nginx(&self.ns, &self.name, http, Pace::Slow),
             BackendKind::Iperf { port } => start_iperf(&self.ns, &self.name, *port),
         });
     }
@@ -123,12 +129,21 @@ fn start_built_in(ns: &NetNs, name: &str, http: &[SocketAddr], udp: &[SocketAddr
     process
 }
 
-fn start_nginx(ns: &NetNs, name: &str, http: &[SocketAddr]) -> Process {
+/// How fast nginx answers.
+#[derive(Clone, Copy)]
+enum Pace {
+    /// At once.
+    Fast,
+    /// At a rate at which the answer takes about two seconds.
+    Slow,
+}
+
+fn start_nginx(ns: &NetNs, name: &str, http: &[SocketAddr], pace: Pace) -> Process {
     let lab = ns.lab();
     let log = lab.directory().join(format!("{name}-nginx.log"));
     let config = lab.write_file(
         &format!("{name}-nginx.conf"),
-        &nginx_config(lab, name, http),
+        &nginx_config(lab, name, http, pace),
     );
     let mut command = ns.command("nginx");
     command
@@ -175,7 +190,7 @@ fn start_iperf(ns: &NetNs, name: &str, port: u16) -> Process {
 }
 
 /// One process: workers would outlive a master that is killed.
-fn nginx_config(lab: &Lab, name: &str, http: &[SocketAddr]) -> String {
+fn nginx_config(lab: &Lab, name: &str, http: &[SocketAddr], pace: Pace) -> String {
     let directory = lab.directory().join(format!("{name}-nginx"));
     std::fs::create_dir_all(&directory).expect("make nginx's directory");
     let directory = directory.display();
@@ -186,12 +201,17 @@ fn nginx_config(lab: &Lab, name: &str, http: &[SocketAddr]) -> String {
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {directory}/{kind};\n"))
         .concat();
+    // nginx sends what a second has room for, and then as much in each second.
+    let (limit, body) = match pace {
+        Pace::Fast => ("", format!("{name}\\n")),
+        Pace::Slow => ("limit_rate 500; ", "x".repeat(1400)),
+    };
     format!(
         "user root;\ndaemon off;\nmaster_process off;\npid {directory}/pid;\n\
          events {{ worker_connections 4096; }}\n\
          http {{\naccess_log off;\nkeepalive_requests 1000000;\n{temporary}\
          server {{\n{listen}location / {{ add_header X-Backend {name}; \
-         add_header X-Client $remote_addr; return 200 \"{name}\\n\"; \
+         add_header X-Client $remote_addr; {limit}return 200 \"{body}\"; \
          }}\n}}\n}}\n"
     )
 }

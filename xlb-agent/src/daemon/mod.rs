@@ -257,7 +257,8 @@ impl Daemon {
         };
         self.engine
             .update_pool(&self.merged.config, name, &known, now_s())?;
-        self.engine.pool_changed(&self.merged.config, name)?;
+        self.engine
+            .pool_changed(&self.merged.config, name, now_s())?;
         Ok(())
     }
 

@@ -320,7 +320,7 @@ impl Daemon {
                 slots: slots.get(&number).copied().unwrap_or(0),
                 leaving_slots: leaving.get(&number).copied().unwrap_or(0),
                 recorded_flows: recorded_of(number, entry.flags),
-                open_connections: open.get(&number).copied(),
+                open_connections: open.get(&number).map(|&count| count.max(0).unsigned_abs()),
                 next_hop: hop.is_known().then(|| self.hop_text(hop)),
                 origin: self.origin(pool, endpoint),
                 counters: services

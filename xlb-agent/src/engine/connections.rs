@@ -1,7 +1,7 @@
 //! Open connections under `least-connections`: the program counts them up and down, and here they are
 //! brought back to what the records say, should they ever stray from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use xlb_common::maps::service_state;
 
@@ -50,9 +50,10 @@ impl Drift {
 
 impl Engine {
     /// Open connections of the backends of pools in front of which a service counts them, by the
-    /// number of the backend.
+    /// number of the backend. For an instant a count may be below nothing, where an end is counted
+    /// before its beginning.
     #[must_use]
-    pub fn connections(&self) -> BTreeMap<u16, u64> {
+    pub fn connections(&self) -> BTreeMap<u16, i64> {
         let mut connections = BTreeMap::new();
         for pool in self.pools.values() {
             let mut services = pool
@@ -64,7 +65,7 @@ impl Engine {
             }
             for &number in pool.backends.keys() {
                 let count = self.dataplane.maps().connections.read(number.into());
-                connections.insert(number, count.unwrap_or(0));
+                connections.insert(number, count.unwrap_or(0).cast_signed());
             }
         }
         connections
@@ -72,7 +73,7 @@ impl Engine {
 
     /// Takes deleted records out of the counts, and corrects what strays. `before`: the counts when
     /// the round began.
-    pub(super) fn correct_connections(&mut self, before: &BTreeMap<u16, u64>, found: &Found) {
+    pub(super) fn correct_connections(&mut self, before: &BTreeMap<u16, i64>, found: &Found) {
         let count = |by_backend: &BTreeMap<u16, u64>, number: u16| {
             by_backend
                 .get(&number)
@@ -80,14 +81,20 @@ impl Engine {
         };
         self.drifts.retain(|number, _| before.contains_key(number));
         let connections = &mut self.dataplane.maps_mut().connections;
-        for &number in found.released.keys().chain(before.keys()) {
+        let numbers: BTreeSet<u16> = found
+            .released
+            .keys()
+            .chain(before.keys())
+            .copied()
+            .collect();
+        for number in numbers {
             let released = count(&found.released, number);
             let mut change = -released;
-            if before.contains_key(&number) {
+            if let Some(&before) = before.get(&number) {
                 let after = connections.read(number.into()).unwrap_or(0).cast_signed();
                 let drift = self.drifts.entry(number).or_default();
                 let counted = count(&found.counted, number);
-                change += drift.correction(count(before, number), after, counted);
+                change += drift.correction(before, after, counted);
             }
             if change != 0 {
                 let _ = connections.add_u64(number.into(), 0, change.cast_unsigned());

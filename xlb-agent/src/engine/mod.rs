@@ -154,7 +154,6 @@ pub struct Engine {
         now_s: u32,
     ) -> Result<(), EngineError> {
         self.resize(config, spec)?;
-        self.mark_untracked(config, now_s);
         for (name, pool) in &config.pools {
             let is_new = self.ensure_pool(name, pool.ring_slots)?;
             let is_changed = match changed {
@@ -167,7 +166,7 @@ pub struct Engine {
         }
         self.apply_services(config)?;
         self.drop_pools(config);
-        self.refresh_states(config);
+        self.refresh_states(config, now_s);
         if self.dataplane.spec().features != spec.features {
             // What services did until now is no longer needed.
             self.resize(config, spec)?;

@@ -1,12 +1,11 @@
 //! What policies need besides slots: sequences of turns, and marks when a service stops to record
 //! every flow.
 
-use std::{collections::BTreeSet, mem::offset_of};
+use std::mem::offset_of;
 
-use xlb_common::maps::{Service, protocol, service_state};
-use xlb_control::config::Config;
+use xlb_common::maps::{Service, service_state};
 
-use super::{Engine, ServiceKey, accepts, goal, key_of};
+use super::{Engine, accepts};
 use crate::{plan::Op, sequence, slots};
 
 impl Engine {
@@ -51,38 +50,9 @@ impl Engine {
         pool.sequence = Some(wanted);
     }
 
-    /// Marks the slots of pools in front of which a service stops to record every flow, before it
-    /// does: see [`slots::mark_all`]. Datagrams without tracking ask for no record.
-    pub(super) fn mark_untracked(&mut self, config: &Config, now_s: u32) {
-        if !self.services.values().any(|(_, entry)| is_tracked(entry)) {
-            return;
-        }
-        let kept: BTreeSet<ServiceKey> = config
-            .services
-            .values()
-            .filter(|service| goal::policy_state(service) & service_state::TRACKED != 0)
-            .map(|service| key_of(&goal::of_service(service)))
-            .collect();
-        let numbers: BTreeSet<u32> = self
-            .services
-            .iter()
-            .filter(|(key, (_, entry))| {
-                is_tracked(entry) && entry.protocol == protocol::TCP && !kept.contains(*key)
-            })
-            .map(|(_, (_, entry))| entry.pool)
-            .collect();
-        let names: Vec<String> = self
-            .pools
-            .iter()
-            .filter(|(_, pool)| numbers.contains(&pool.number))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in names {
-            self.mark_all(&name, now_s);
-        }
-    }
-
-    fn mark_all(&mut self, name: &str, now_s: u32) {
+    /// Marks the slots of a pool in front of which a service stops to record every flow, before it
+    /// does: see [`slots::mark_all`].
+    pub(super) fn mark_all(&mut self, name: &str, now_s: u32) {
         let Some(pool) = self.pools.get_mut(name) else {
             return;
         };

@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeMap, mem::offset_of};
 
-use xlb_common::maps::{Service, service_state};
+use xlb_common::maps::{Service, protocol, service_state};
 use xlb_control::config::Config;
 
-use super::{Engine, EngineError, PoolState, ServiceKey, allocate, goal, key_of};
+use super::{
+    Engine, EngineError, PoolState, ServiceKey, allocate, goal, key_of, policies::is_tracked,
+};
 
 /// Counters that a service has for a pool of so many backends: some to spare, so that a few more
 /// backends do not move them.
@@ -35,9 +37,14 @@ impl Engine {
             entry.pool = pool.number;
             entry.ring_offset = pool.ring_offset;
             entry.ring_slots = pool.ring_slots;
-            entry.state = state_of(pool, Wish::of(service));
             let needed = counters_needed(pool);
             let key = key_of(&entry);
+            let mut wish = Wish::of(service);
+            if let Some((_, known)) = old.get(&key) {
+                // Another policy follows once everything else stands.
+                wish.policy = known.state & service_state::POLICY;
+            }
+            entry.state = state_of(pool, wish);
             if let Some(&(number, known)) = old.get(&key)
                 && same(&known, &entry)
                 && known.number == number
@@ -102,15 +109,28 @@ impl Engine {
     }
 
     /// Stores the state of every service.
-    pub(super) fn refresh_states(&mut self, config: &Config) {
+    pub(super) fn refresh_states(&mut self, config: &Config, now_s: u32) {
         let wishes = wishes(config.services.values());
         let names: Vec<String> = self.pools.keys().cloned().collect();
         for name in &names {
-            self.refresh_states_of(name, &wishes);
+            self.refresh_states_of(name, &wishes, now_s);
         }
     }
 
-    fn refresh_states_of(&mut self, name: &str, wishes: &BTreeMap<ServiceKey, Wish>) {
+    fn refresh_states_of(&mut self, name: &str, wishes: &BTreeMap<ServiceKey, Wish>, now_s: u32) {
+        let stops_to_track = |key: &ServiceKey| {
+            let wish = wishes.get(key).map_or(0, |wish| wish.policy);
+            let known = self.services.get(key);
+            known.is_some_and(|(_, entry)| is_tracked(entry) && entry.protocol == protocol::TCP)
+                && wish & service_state::TRACKED == 0
+        };
+        let Some(pool) = self.pools.get(name) else {
+            return;
+        };
+        // Datagrams without tracking ask for no record.
+        if pool.services.iter().any(stops_to_track) {
+            self.mark_all(name, now_s);
+        }
         let Some(pool) = self.pools.get(name) else {
             return;
         };
@@ -162,7 +182,12 @@ impl Engine {
     /// # Errors
     ///
     /// When a map is full.
-    pub fn pool_changed(&mut self, config: &Config, name: &str) -> Result<(), EngineError> {
+    pub fn pool_changed(
+        &mut self,
+        config: &Config,
+        name: &str,
+        now_s: u32,
+    ) -> Result<(), EngineError> {
         let Some(pool) = self.pools.get(name) else {
             return Ok(());
         };
@@ -177,7 +202,7 @@ impl Engine {
         self.sync_replies(name)?;
         let in_front = config.services.values();
         let wishes = wishes(in_front.filter(|service| service.pool == name));
-        self.refresh_states_of(name, &wishes);
+        self.refresh_states_of(name, &wishes, now_s);
         Ok(())
     }
 }

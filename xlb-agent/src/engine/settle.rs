@@ -53,7 +53,7 @@ struct Running {
     /// Numbers without a pool when it began.
     quarantine: Vec<u16>,
     /// Open connections of backends when it began, where a policy counts them.
-    counted: BTreeMap<u16, u64>,
+    counted: BTreeMap<u16, i64>,
 }
 
 /// Records, as they were counted last.

@@ -82,7 +82,11 @@ impl Daemon {
             self.probes
                 .set_pool(pool, |pool, endpoint| known(engine, pool, endpoint));
             if is_new {
-                self.next_hops = self.resolve_next_hops();
+                // Those that are known stay: what becomes of them is seen, and told to their pools,
+                // when netlink says so.
+                for (address, hop) in self.resolve_next_hops() {
+                    self.next_hops.entry(address).or_insert(hop);
+                }
             }
             let grows = self.engine.pools.get(name);
             if grows.is_none_or(|state| state.backends.len() < pool.backends.len()) {

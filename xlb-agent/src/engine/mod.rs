@@ -126,6 +126,32 @@ pub struct Engine {
     pub without_transitions: bool,
     /// Counts of open connections that stray from the records, by backend.
     drifts: BTreeMap<u16, connections::Drift>,
+}
+
+/// Which pools are to be brought in line.
+pub enum Pools<'a> {
+    /// All of them.
+    All,
+    /// Those of these names.
+    Some(&'a BTreeSet<String>),
+}
+
+impl Engine {
+    /// Takes over what stands in the maps; empty maps are a host without a past.
+    ///
+    /// # Errors
+    ///
+    /// When the tables of flows can't be read.
+    pub fn adopt(dataplane: Dataplane, key: [u8; 16]) -> Result<Self, EngineError> {
+        let mut engine = Self {
+            dataplane,
+            key,
+            pools: BTreeMap::new(),
+            services: BTreeMap::new(),
+            numbers: allocate::Numbers::new(),
+            rounds: Rounds::default(),
+            without_transitions: false,
+            drifts: BTreeMap::new(),
         };
         engine.adopt_pools();
         let maps = engine.dataplane.maps();

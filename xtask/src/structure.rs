@@ -16,7 +16,7 @@ const WITHOUT_BPF: [&str; 2] = ["xlb-control", "xlb-gateway"];
 const BPF: [&str; 3] = ["aya", "aya-obj", "xlb-agent"];
 
 /// What may stand at the top of the repository.
-const TOP_LEVEL: [&str; 20] = [
+const TOP_LEVEL: [&str; 19] = [
     ".cargo",
     ".ci",
     ".gitignore",
@@ -26,7 +26,6 @@ const TOP_LEVEL: [&str; 20] = [
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "README.md",
-    "bench",
     "clippy.toml",
     "docs",
     "packaging",

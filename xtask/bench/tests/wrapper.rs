@@ -24,7 +24,7 @@ fn object() -> PathBuf {
     let balancer = env::var_os("XLB_EBPF_OBJECT").map_or_else(
         || {
             Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("../target/ebpf/bpfel-unknown-none/release/xlb-ebpf")
+                .join("../../target/ebpf/bpfel-unknown-none/release/xlb-ebpf")
         },
         PathBuf::from,
     );

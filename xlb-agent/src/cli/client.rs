@@ -98,10 +98,10 @@ pub(super) fn backend(global: &Global, command: &BackendCommand) -> anyhow::Resu
                 edit,
                 wait,
             } => {
-                let pool = find_pool(&client, pool).await?;
-                let changed = client.change(&edit.of(&pool, endpoint)).await?;
+                let changed = client.change(&edit.of(pool, endpoint)).await?;
                 print::changed(global.output, &changed)?;
                 if wait {
+                    let pool = find_pool(&client, pool).await?;
                     drain::wait(&client, &pool, endpoint).await?;
                 }
             }
@@ -119,7 +119,8 @@ async fn list_backends(client: &Client, output: Output, pool: Option<&str>) -> a
     print::answer(output, backends.as_slice(), tables::backends)
 }
 
-/// The pool that a name means, asked for beforehand so that a slip of the finger gets a suggestion.
+/// The pool that a name means, which may be that of a service in front of it. A change need not ask:
+/// the agent takes either, and a whole status is much work where there are many services.
 async fn find_pool(client: &Client, name: &str) -> anyhow::Result<String> {
     let status = client.status().await?;
     Ok(names::pool(name, &status)?.to_owned())
@@ -140,11 +141,9 @@ pub(super) fn service(global: &Global, command: &ServiceCommand) -> anyhow::Resu
                 print::answer(output, service, tables::service)?;
             }
             ServiceCommand::Add(args) => {
-                let pool = find_pool(&client, &args.pool).await?;
-                print::changed(output, &client.change(&args.change(&pool)).await?)?;
+                print::changed(output, &client.change(&args.change(&args.pool)).await?)?;
             }
             ServiceCommand::Remove(args) => {
-                names::service(&args.name, &client.services().await?)?;
                 print::changed(output, &client.change(&args.removal()).await?)?;
             }
         }

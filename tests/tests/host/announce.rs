@@ -17,6 +17,9 @@ const ON_LINK_V6: Ipv6Addr = Ipv6Addr::new(0xfd80, 0, 0, 2, 0, 0, 0, 0x100);
 
 const BOTH: [IpAddr; 2] = [IpAddr::V4(ON_LINK_V4), IpAddr::V6(ON_LINK_V6)];
 
+/// After this, the last announcement of a start is over.
+const AFTER_THE_LAST: Duration = Duration::from_millis(3_500);
+
 /// A client that finds the VIPs by ARP and neighbour discovery or not at all.
 struct Link {
     topology: Topology,
@@ -210,7 +213,7 @@ fn a_balancer_that_takes_over_tells_the_clients() {
     let link = Link::new("takeover");
     let (second, second_mac) = second_balancer(&link.topology);
     let first = &link.topology.balancer;
-    let _first_agent = link.start(&first.ns);
+    let first_agent = link.start(&first.ns);
     link.wait_for_answers();
     link.wait_for_entries(first.mac);
 
@@ -221,6 +224,13 @@ fn a_balancer_that_takes_over_tells_the_clients() {
     route_replies_by(&link.topology.backends[0], 3);
     link.wait_for_answers();
     assert!(reason(&second_agent, "transmitted") > 0);
+
+    // The first is back, and takes the VIPs back when it is told to read its configuration, but not
+    // by what it announced at its start.
+    std::thread::sleep(AFTER_THE_LAST);
+    link.topology.switch.ip("link set balancer master back");
+    first_agent.cli(&["reload", "-o", "json"]);
+    link.wait_for_entries(first.mac);
 }
 
 #[test]
@@ -231,9 +241,9 @@ fn a_link_that_comes_up_has_its_vips_announced_and_those_of_ipv6_put_back() {
     link.wait_for_answers();
     link.wait_for_entries(balancer.mac);
 
-    // Nobody but an announcement tells the client of the new hardware address: the last of the three
-    // after the start is over by then.
-    std::thread::sleep(Duration::from_secs(3));
+    // Nobody but an announcement tells the client of the new hardware address, and not one of those
+    // after the start.
+    std::thread::sleep(AFTER_THE_LAST);
     let other_mac = [2, 0, 10, 80, 1, 77];
     let text = other_mac.map(|byte| format!("{byte:02x}")).join(":");
     balancer.ns.ip("link set eth0 down");

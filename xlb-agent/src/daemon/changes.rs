@@ -123,6 +123,7 @@ impl Daemon {
                 }
                 self.take_over(loaded.config, self.changes.clone())
                     .map_err(|error| format!("{error:#}"))?;
+                self.vips.announce_again();
                 Ok(Changed {
                     done: vec![format!("{} is in force", self.options.config.display())],
                     warnings,

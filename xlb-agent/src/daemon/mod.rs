@@ -19,6 +19,7 @@ mod interfaces;
 mod probes;
 mod report;
 mod rounds;
+mod spec;
 mod state;
 mod surroundings;
 mod vips;
@@ -36,14 +37,13 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
-use xlb_common::maps::backend_cause;
 use xlb_control::{
     api::Change,
     config::{
         Config,
         overrides::{self, Merged},
     },
-    health::{HealthEvent, Verdict},
+    health::HealthEvent,
 };
 
 pub use self::{alone::unload, explain::explain_alone};
@@ -51,16 +51,17 @@ use self::{
     api::{Caller, Command},
     clients::{Clients, Missed},
     interfaces::Interfaces,
-    probes::Probes,
+    probes::{Probes, known},
     rounds::Rounds,
+    spec::spec,
     vips::Vips,
     world::{Known, NextHops},
 };
 use crate::{
-    dataplane::{Dataplane, Interface, Spec},
-    engine::{self, Engine, Pools, goal},
+    dataplane::Dataplane,
+    engine::{Engine, Pools},
     lock::Lock,
-    netlink::{self, InterfaceView},
+    netlink,
     options::Options,
     plan::Intent,
 };
@@ -296,43 +297,6 @@ impl Daemon {
             Command::Diff(request, reply) => drop(reply.send(self.diff(request))),
             Command::Explain(packet, reply) => drop(reply.send(self.explain(&packet))),
         }
-    }
-}
-
-/// What the maps say of a backend: an agent before this one may have found it down.
-fn known(engine: &Engine, pool: &str, endpoint: SocketAddr) -> Option<Verdict> {
-    engine.backend(pool, endpoint).map(|(_, entry)| {
-        if entry.cause & backend_cause::FAILING == 0 {
-            Verdict::Up
-        } else {
-            Verdict::Down
-        }
-    })
-}
-
-/// The key of the flow hash, as the program has it.
-fn hash_words(key: [u8; 16]) -> [u64; 2] {
-    [0, 8].map(|from: usize| {
-        let mut part = [0; 8];
-        part.copy_from_slice(&key[from..from + 8]);
-        u64::from_le_bytes(part)
-    })
-}
-
-fn spec(config: &Config, view: &InterfaceView, key: [u8; 16]) -> Spec {
-    Spec {
-        interfaces: view
-            .present
-            .iter()
-            .map(|interface| Interface {
-                name: interface.configured.clone(),
-                ifindex: interface.ifindex,
-            })
-            .collect(),
-        mode: config.dataplane.mode,
-        features: goal::features(config),
-        hash_key: hash_words(key),
-        sizes: engine::sizes(config, None),
     }
 }
 

@@ -6,10 +6,13 @@ use std::{
 };
 
 use tokio::sync::mpsc;
+use xlb_common::maps::backend_cause;
 use xlb_control::{
     config::{Config, Pool},
     health::{Checker, HealthEvent, Target, Verdict},
 };
+
+use crate::engine::Engine;
 
 /// The checker, and the pools that each of its targets belongs to.
 pub(super) struct Probes {
@@ -96,4 +99,15 @@ fn targets_of(pool: &Pool) -> HashMap<Target, SocketAddr> {
     backends
         .map(|endpoint| (Target::new(endpoint, check), endpoint))
         .collect()
+}
+
+/// What the maps say of a backend: an agent before this one may have found it down.
+pub(super) fn known(engine: &Engine, pool: &str, endpoint: SocketAddr) -> Option<Verdict> {
+    engine.backend(pool, endpoint).map(|(_, entry)| {
+        if entry.cause & backend_cause::FAILING == 0 {
+            Verdict::Up
+        } else {
+            Verdict::Down
+        }
+    })
 }

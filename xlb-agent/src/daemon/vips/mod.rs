@@ -31,6 +31,8 @@ struct Wanted {
     vips: BTreeSet<IpAddr>,
     interfaces: Vec<Interface>,
     announcer: Option<Arc<Announcer>>,
+    /// With another number, everything is announced anew.
+    round: u64,
 }
 
 /// The event loop's end of the task.
@@ -95,11 +97,25 @@ impl Vips {
             .filter(|service| announced(service.announce))
             .map(|service| service.vip)
             .collect();
-        self.wanted.send_replace(Some(Wanted {
-            vips,
-            interfaces: interfaces.to_vec(),
-            announcer: self.announcer.clone(),
-        }));
+        self.wanted.send_modify(|wanted| {
+            *wanted = Some(Wanted {
+                vips,
+                interfaces: interfaces.to_vec(),
+                announcer: self.announcer.clone(),
+                round: wanted.as_ref().map_or(0, |before| before.round),
+            });
+        });
+    }
+
+    /// Has everything announced anew, for an operator who says that this host is the one again.
+    pub(super) fn announce_again(&self) {
+        self.wanted.send_if_modified(|wanted| match wanted {
+            Some(wanted) => {
+                wanted.round += 1;
+                true
+            }
+            None => false,
+        });
     }
 
     /// Says that the interfaces are others, or have changed.

@@ -29,6 +29,8 @@ pub(super) struct Task {
     schedule: AnnounceSchedule,
     /// What is announced, by the hardware address that was told, if the link was up.
     told: BTreeMap<Place, Option<[u8; 6]>>,
+    /// The round of announcements that this was in.
+    round: u64,
     /// Why the last attempt at an address failed: said once.
     troubles: BTreeMap<Place, String>,
     /// When what failed is tried again.
@@ -51,6 +53,7 @@ impl Task {
             wanted,
             schedule: AnnounceSchedule::default(),
             told: BTreeMap::new(),
+            round: 0,
             troubles: BTreeMap::new(),
             retry_at: None,
             addresses: Vec::new(),
@@ -99,6 +102,9 @@ impl Task {
         }
         self.retry_at = (!self.troubles.is_empty()).then(|| Instant::now() + RETRY);
         desired.retain(|place| !self.troubles.contains_key(place));
+        if std::mem::replace(&mut self.round, wanted.round) != wanted.round {
+            self.told.values_mut().for_each(|mac| *mac = None);
+        }
         self.tell(&desired, &wanted.interfaces);
     }
 

@@ -208,10 +208,7 @@ fn a_new_interface_that_cannot_be_used_changes_nothing() {
             code == Some(1) && said.contains(words),
             "{interfaces:?} {code:?}: {said}"
         );
-        assert_eq!(
-            attached(&agent),
-            [("eth0".to_owned(), "native mode".to_owned())]
-        );
+        assert_eq!(attached(&agent), [("eth0".to_owned(), "native".to_owned())]);
         let status = agent.cli(&["status", "-o", "json"]);
         assert_eq!(status["program"], before, "{interfaces:?}");
     }

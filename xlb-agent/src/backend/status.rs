@@ -132,13 +132,10 @@ fn interface(interface: &dataplane::InterfaceStatus) -> InterfaceStatus {
     InterfaceStatus {
         name: interface.name.clone(),
         index: interface.ifindex,
-        mode: match interface.mode {
-            Some(AttachMode::Native) => "native",
-            Some(AttachMode::Generic) => "generic",
-            Some(AttachMode::Hardware) => "hardware",
-            None => "detached",
-        }
-        .to_owned(),
+        mode: interface
+            .mode
+            .map_or("detached", AttachMode::name)
+            .to_owned(),
         up: is_up(&interface.name),
     }
 }

@@ -7,7 +7,7 @@ use xlb_control::{
     config::{Config, HashKey},
 };
 
-use super::{Daemon, hash_words, now_s, state};
+use super::{Daemon, now_s, spec::hash_words, state};
 use crate::{
     dataplane::{self, Maps},
     engine::{self, ServiceKey, goal},

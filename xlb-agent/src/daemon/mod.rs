@@ -59,7 +59,7 @@ use self::{
 };
 use crate::{
     dataplane::Dataplane,
-    engine::{Engine, Pools},
+    engine::{Engine, Pools, goal},
     lock::Lock,
     netlink,
     options::Options,
@@ -284,7 +284,7 @@ impl Daemon {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Status(reply) => self.answer_status(reply),
             Command::Services(reply) => drop(reply.send(self.service_list())),
             Command::Backends(reply) => drop(reply.send(self.backend_list())),
             Command::Health(service, reply) => {

@@ -11,11 +11,6 @@ use crate::{
 /// What a configuration asks of the data path, on the interfaces that there are. `key`: of the flow
 /// hash.
 pub(super) fn spec(config: &Config, view: &InterfaceView, key: [u8; 16]) -> Spec {
-    let [low, high] = [0, 8].map(|from: usize| {
-        let mut part = [0; 8];
-        part.copy_from_slice(&key[from..from + 8]);
-        u64::from_le_bytes(part)
-    });
     Spec {
         interfaces: view
             .present
@@ -27,7 +22,16 @@ pub(super) fn spec(config: &Config, view: &InterfaceView, key: [u8; 16]) -> Spec
             .collect(),
         mode: config.dataplane.mode,
         features: goal::features(config),
-        hash_key: [low, high],
+        hash_key: hash_words(key),
         sizes: engine::sizes(config, None),
     }
+}
+
+/// The key of the flow hash, as the program has it.
+pub(super) fn hash_words(key: [u8; 16]) -> [u64; 2] {
+    [0, 8].map(|from: usize| {
+        let mut part = [0; 8];
+        part.copy_from_slice(&key[from..from + 8]);
+        u64::from_le_bytes(part)
+    })
 }

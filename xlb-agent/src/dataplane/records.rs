@@ -7,7 +7,7 @@ use std::{
 
 use xlb_common::{
     collect::{EXCHANGES_MAX, Exchange},
-    maps::FlowKey,
+    maps::{FlowKey, name},
 };
 
 use super::{
@@ -36,6 +36,18 @@ impl Records {
         exchanges
             .chunks(EXCHANGES_MAX)
             .try_for_each(|some| sys::test_run(self.bury.as_fd(), some))
+    }
+
+    /// How many records there are, by name of their map.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn count(&self) -> io::Result<[(&'static str, u64); 2]> {
+        Ok([
+            (name::PENDING, self.pending.count()?),
+            (name::FLOWS, self.flows.count()?),
+        ])
     }
 
     /// Removes a record, whatever it says.

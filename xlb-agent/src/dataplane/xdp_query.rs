@@ -24,13 +24,21 @@ pub enum AttachMode {
     Hardware,
 }
 
+impl AttachMode {
+    /// As the configuration and the control API call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Hardware => "hardware",
+        }
+    }
+}
+
 impl fmt::Display for AttachMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Native => "native mode",
-            Self::Generic => "generic mode",
-            Self::Hardware => "hardware mode",
-        })
+        write!(f, "{} mode", self.name())
     }
 }
 

@@ -1,0 +1,209 @@
+//! What the daemon tells of itself.
+
+mod backends;
+mod pools;
+mod services;
+
+use tokio::sync::oneshot;
+use xlb_common::{
+    maps::feature,
+    reason::{Action, Reason},
+};
+use xlb_control::{
+    api::{
+        ChangeStatus, Counters, InterfaceStatus, MapStatus, ProgramStatus, ReasonCount,
+        ServiceHealth, ServiceStatus, Status,
+    },
+    config::overrides,
+};
+
+use super::Daemon;
+use crate::dataplane;
+
+impl Daemon {
+    /// Answers with the status. Records are counted in a thread of their own: a million of them take
+    /// longer than the event loop may stand still.
+    pub(super) fn answer_status(&self, reply: oneshot::Sender<Status>) {
+        let mut status = self.status();
+        let records = self.engine.dataplane.records();
+        tokio::task::spawn_blocking(move || {
+            match records.and_then(|records| records.count()) {
+                Ok(counts) => {
+                    for (name, used) in counts {
+                        let map = status.maps.iter_mut().find(|map| map.name == name);
+                        if let Some(map) = map {
+                            map.used = used;
+                        }
+                    }
+                }
+                Err(error) => tracing::error!(%error, "counting records"),
+            }
+            // Whoever asked may have gone.
+            let _ = reply.send(status);
+        });
+    }
+
+    /// The status, without the number of records.
+    fn status(&self) -> Status {
+        let services = self.service_list();
+        let dataplane = self.engine.dataplane.status();
+        let (program, interfaces, maps) = match dataplane {
+            Ok(status) => (
+                ProgramStatus {
+                    id: status.program.id,
+                    features: feature::ALL
+                        .iter()
+                        .filter(|(bit, _)| status.program.features & bit != 0)
+                        .map(|&(_, name)| name.to_owned())
+                        .collect(),
+                    translated_bytes: status.program.translated_bytes,
+                    jited_bytes: status.program.jited_bytes,
+                    verified_instructions: status.program.verified_instructions,
+                },
+                self.interfaces(&status.interfaces),
+                status
+                    .maps
+                    .iter()
+                    .map(|map| MapStatus {
+                        name: map.name.to_owned(),
+                        used: map.used.unwrap_or(0),
+                        capacity: u64::from(map.entries),
+                        bytes: map.memory_bytes.unwrap_or(0),
+                    })
+                    .collect(),
+            ),
+            Err(error) => {
+                tracing::error!(%error, "reading the program's state");
+                let program = ProgramStatus {
+                    id: 0,
+                    features: Vec::new(),
+                    translated_bytes: 0,
+                    jited_bytes: 0,
+                    verified_instructions: 0,
+                };
+                (program, Vec::new(), Vec::new())
+            }
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            config: self.options.config.display().to_string(),
+            config_revision: self.revision,
+            last_reload_error: self.last_reload_error.clone(),
+            health: services
+                .iter()
+                .map(|service| service.health)
+                .max()
+                .unwrap_or(ServiceHealth::Up),
+            program,
+            interfaces,
+            pools: self
+                .merged
+                .config
+                .pools
+                .values()
+                .map(|pool| self.pool_status(pool))
+                .collect(),
+            reasons: self.reasons(&services),
+            services,
+            changes: self.changes_kept(),
+            maps,
+        }
+    }
+
+    fn changes_kept(&self) -> Vec<ChangeStatus> {
+        if self.changes.is_empty() {
+            return Vec::new();
+        }
+        // Places in the list are other ones after each change of it.
+        let merged = overrides::apply(&self.file, &self.changes);
+        let stale = |index| {
+            let mut found = merged.stale.iter();
+            found.find(|(place, _)| *place == index)
+        };
+        let numbered = self.changes.iter().enumerate();
+        numbered
+            .map(|(index, change)| ChangeStatus {
+                change: change.clone(),
+                stale: stale(index).map(|(_, reason)| reason.clone()),
+            })
+            .collect()
+    }
+
+    fn interfaces(&self, attached: &[dataplane::InterfaceStatus]) -> Vec<InterfaceStatus> {
+        let mode = |ifindex: u32| {
+            let found = attached
+                .iter()
+                .find(|interface| interface.ifindex == ifindex);
+            found
+                .and_then(|interface| interface.mode)
+                .map_or_else(|| "detached".to_owned(), |mode| mode.name().to_owned())
+        };
+        let missing = self
+            .interfaces
+            .view
+            .missing
+            .iter()
+            .map(|name| InterfaceStatus {
+                name: name.clone(),
+                index: 0,
+                mode: "detached".to_owned(),
+                up: false,
+            });
+        self.interfaces
+            .view
+            .present
+            .iter()
+            .map(|interface| InterfaceStatus {
+                name: interface.name.clone(),
+                index: interface.ifindex,
+                mode: mode(interface.ifindex),
+                up: interface.up,
+            })
+            .chain(missing)
+            .collect()
+    }
+
+    /// Packets by reason. Those that were forwarded are counted by attachment, so that their sum
+    /// stands for both ways of leaving.
+    fn reasons(&self, services: &[ServiceStatus]) -> Vec<ReasonCount> {
+        let counted = self
+            .engine
+            .dataplane
+            .maps()
+            .reasons
+            .reasons()
+            .unwrap_or_default();
+        let forwarded = services
+            .iter()
+            .map(|service| service.counters.packets + service.counters.reply_packets);
+        let mut reasons = vec![(Reason::Transmitted, forwarded.sum())];
+        reasons.extend(counted);
+        reasons
+            .into_iter()
+            .filter(|&(_, packets)| packets > 0)
+            .map(|(reason, packets)| ReasonCount {
+                reason: reason.name().to_owned(),
+                action: match reason.action() {
+                    Action::Pass => "pass",
+                    Action::Drop => "drop",
+                    Action::Tx => "tx",
+                    Action::Redirect => "redirect",
+                }
+                .to_owned(),
+                packets,
+            })
+            .collect()
+    }
+}
+
+fn add(a: Counters, b: Counters) -> Counters {
+    Counters {
+        packets: a.packets + b.packets,
+        bytes: a.bytes + b.bytes,
+        connections: a.connections + b.connections,
+        reply_packets: a.reply_packets + b.reply_packets,
+        reply_bytes: a.reply_bytes + b.reply_bytes,
+    }
+}

@@ -1,17 +1,22 @@
-//! A backend is added to a fleet of three nodes under connections that stay open.
+//! A backend is added to a fleet of three nodes under connections that stay open, alone and while a
+//! node goes.
 
 use xlb_tests::churn::{Size, perform};
 
 #[test]
-fn a_backend_that_is_added_breaks_connections_only_without_transitions() {
+fn connections_break_only_without_transitions_or_second_chance() {
     let report = perform(Size {
         connections: 200,
         backends: 8,
         spoofed: 0,
-        cases: 1,
-        floods: 0,
+        cases: &["added", "node-and-backend"],
     });
-    let case = &report.cases[0];
-    assert!(case.broken == 0 && case.slots_moved > 0, "{report:?}");
-    assert!(case.broken_without_transitions > 0, "{report:?}");
+    assert!(report.ok, "{report:?}");
+    let [added, both] = &report.cases[..] else {
+        panic!("two cases: {report:?}");
+    };
+    assert!(added.broken == 0 && added.slots_moved > 0, "{report:?}");
+    assert!(added.broken_without_transitions > 0, "{report:?}");
+    assert!(both.broken_with_second_chance == 0, "{report:?}");
+    assert!(both.nodes_moved > 0 && both.passed_on > 0, "{report:?}");
 }

@@ -6,7 +6,7 @@ use clap::Parser;
 use xlb_tests::churn;
 
 /// Changes backends and nodes of a fleet under connections that stay open, and counts those that
-/// break: with xlb's transitions, and without.
+/// break: with xlb's transitions, without, and with second chance besides.
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]

@@ -19,6 +19,10 @@ const AFTER: Duration = Duration::from_secs(2);
 /// How long the router is watched: longer than any connection is silent.
 const WATCH: Duration = Duration::from_millis(800);
 
+/// Connections, at least, that begin while slots move: so many that some are of moving slots, and
+/// of a node that goes.
+const LATE_MIN: usize = 200;
+
 /// What changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
@@ -58,6 +62,8 @@ pub(super) struct Outcome {
     pub(super) silent: usize,
     /// Spoofed flows that have to arrive, and packets with SYN that nodes have counted.
     pub(super) flood: Option<(u64, u64)>,
+    /// Packets that backends passed on to others.
+    pub(super) passed_on: u64,
     pub(super) example: Option<String>,
 }
 
@@ -148,7 +154,8 @@ fn change(stage: &mut Stage, case: Case, client: &Client, connections: usize) ->
     let one = stage.endpoint(CHANGED, pool).to_string();
     let two = stage.endpoint(CHANGED + 1, pool).to_string();
     let add = ["backend", "add", pool.name, &new, "--weight", "2"];
-    let late = || client.open(pool.target(), connections / 8, true);
+    let late_connections = (connections / 8).max(LATE_MIN);
+    let late = || client.open(pool.target(), late_connections, true);
     match case.change {
         Change::Add => stage.tell(&add),
         Change::Drain => stage.tell(&["backend", "drain", pool.name, &one]),

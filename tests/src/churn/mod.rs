@@ -1,5 +1,5 @@
 //! Changes of backends and nodes under connections that stay open: how many of these break, with
-//! xlb's transitions and without.
+//! xlb's transitions, without, and with second chance besides.
 
 mod cases;
 mod client;
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use cases::{Case, Change, Outcome};
 use serde::Serialize;
-use stage::{Pool, Stage};
+use stage::{Pool, Scheme, Stage};
 
 /// How it is run.
 #[derive(Debug, clap::Args)]
@@ -33,26 +33,27 @@ pub struct Size {
     pub backends: usize,
     /// Spoofed flows of a flood.
     pub spoofed: u32,
-    /// Cases without a flood, from the first.
-    pub cases: usize,
-    /// Cases with a flood, from the first.
-    pub floods: usize,
+    /// Names of the cases; none: all.
+    pub cases: &'static [&'static str],
 }
 
 const FULL: Size = Size {
     connections: 2000,
     backends: 16,
     spoofed: 200_000,
-    cases: usize::MAX,
-    floods: usize::MAX,
+    cases: &[],
 };
 
 const QUICK: Size = Size {
     connections: 500,
     backends: 16,
     spoofed: 20_000,
-    cases: 3,
-    floods: 1,
+    cases: &[
+        "added",
+        "drained",
+        "node-and-backend",
+        "added-under-spoofed-syns",
+    ],
 };
 
 /// What is reported.
@@ -85,8 +86,10 @@ pub struct CaseReport {
     pub broken_by_class: Classes,
     /// Connections that broke without transitions.
     pub broken_without_transitions: usize,
-    /// Connections that broke with second chance; `None`: not run.
-    pub broken_with_second_chance: Option<usize>,
+    /// Connections that broke with transitions and second chance.
+    pub broken_with_second_chance: usize,
+    /// Packets that backends passed on then.
+    pub passed_on: u64,
     /// Spoofed flows sent, and SYNs that the nodes counted.
     pub flood: Option<(u64, u64)>,
 }
@@ -145,19 +148,18 @@ pub fn run(options: &Options) -> ExitCode {
     }
 }
 
-/// Runs the cases with transitions, then without.
+/// Runs the cases with transitions, then without, then with second chance besides.
 #[must_use]
 pub fn perform(size: Size) -> Report {
-    let (quiet, flooded): (Vec<Case>, Vec<Case>) =
-        all_cases().into_iter().partition(|case| case.flood == 0);
-    let quiet = quiet.into_iter().take(size.cases);
-    let cases: Vec<Case> = quiet.chain(flooded.into_iter().take(size.floods)).collect();
-    let with = lab(size, &cases, true);
-    let without = lab(size, &cases, false);
+    let mut cases = all_cases();
+    cases.retain(|case| size.cases.is_empty() || size.cases.contains(&case.pool.name));
+    let with = lab(size, &cases, Scheme::Transitions);
+    let without = lab(size, &cases, Scheme::Nothing);
+    let chance = lab(size, &cases, Scheme::SecondChance);
     let mut failed = Vec::new();
     let mut reports = Vec::new();
-    for ((case, outcome), without) in cases.iter().zip(with).zip(without) {
-        failed.extend(complaints(*case, &outcome, &without));
+    for (((case, outcome), without), chance) in cases.iter().zip(with).zip(without).zip(chance) {
+        failed.extend(complaints(*case, &outcome, &without, &chance));
         reports.push(CaseReport {
             name: case.pool.name.to_owned(),
             connections: outcome.connections,
@@ -171,7 +173,8 @@ pub fn perform(size: Size) -> Report {
                 none: outcome.broken_other,
             },
             broken_without_transitions: without.broken(),
-            broken_with_second_chance: None,
+            broken_with_second_chance: chance.broken(),
+            passed_on: chance.passed_on,
             flood: outcome.flood,
         });
     }
@@ -182,17 +185,19 @@ pub fn perform(size: Size) -> Report {
     }
 }
 
-fn lab(size: Size, cases: &[Case], transitions: bool) -> Vec<Outcome> {
-    let with = if transitions { "with" } else { "without" };
-    eprintln!("{with} transitions: the lab");
+fn lab(size: Size, cases: &[Case], scheme: Scheme) -> Vec<Outcome> {
+    let with = scheme.name();
+    eprintln!("{with}: the lab");
     let pools: Vec<Pool> = cases.iter().map(|case| case.pool).collect();
-    let mut stage = Stage::build(size.backends, &pools, transitions);
+    let mut stage = Stage::build(size.backends, &pools, scheme);
     cases
         .iter()
         .map(|case| {
-            let outcome = cases::run(&mut stage, *case, size.connections, size.spoofed);
+            let before = stage.passed_on();
+            let mut outcome = cases::run(&mut stage, *case, size.connections, size.spoofed);
+            outcome.passed_on = stage.passed_on() - before;
             eprintln!(
-                "{with} transitions: {}: {} of {} connections broke{}",
+                "{with}: {}: {} of {} connections broke{}",
                 case.pool.name,
                 outcome.broken(),
                 outcome.connections,
@@ -208,7 +213,7 @@ fn lab(size: Size, cases: &[Case], transitions: bool) -> Vec<Outcome> {
 }
 
 /// What should hold of a case and does not.
-fn complaints(case: Case, outcome: &Outcome, without: &Outcome) -> Vec<String> {
+fn complaints(case: Case, outcome: &Outcome, without: &Outcome, chance: &Outcome) -> Vec<String> {
     let mut failed = Vec::new();
     let mut require = |holds: bool, what: String| {
         if !holds {
@@ -237,23 +242,39 @@ fn complaints(case: Case, outcome: &Outcome, without: &Outcome) -> Vec<String> {
         let breaks = without.broken() > 0;
         require(breaks, "nothing broke without transitions either".into());
     }
+    let broken = chance.broken_late + chance.broken_other;
+    require(
+        broken == 0,
+        format!("{broken} connections broke with second chance"),
+    );
+    if case.change == Change::NodeAndBackend {
+        let passed_on = chance.passed_on > 0;
+        require(passed_on, "no backend passed a packet on".into());
+    }
     failed
 }
 
 fn table(report: &Report) -> String {
     let mut table = format!(
-        "{:32} {:>11} {:>5} {:>5} {:>6} {:>19}\n",
-        "case", "connections", "slots", "moved", "broken", "without transitions"
+        "{:32} {:>11} {:>5} {:>5} {:>6} {:>19} {:>18}\n",
+        "case",
+        "connections",
+        "slots",
+        "moved",
+        "broken",
+        "without transitions",
+        "with second chance"
     );
     for case in &report.cases {
         table += &format!(
-            "{:32} {:>11} {:>5} {:>5} {:>6} {:>19}\n",
+            "{:32} {:>11} {:>5} {:>5} {:>6} {:>19} {:>18}\n",
             case.name,
             case.connections,
             case.slots_moved,
             case.moved,
             case.broken,
-            case.broken_without_transitions
+            case.broken_without_transitions,
+            case.broken_with_second_chance
         );
     }
     for what in &report.failed {

@@ -37,21 +37,44 @@ impl Pool {
     }
 }
 
+/// What keeps connections where they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Nothing,
+    Transitions,
+    /// Transitions, and backends that pass on what is another's.
+    SecondChance,
+}
+
+impl Scheme {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "without transitions",
+            Self::Transitions => "with transitions",
+            Self::SecondChance => "with second chance",
+        }
+    }
+}
+
 pub(super) struct Stage {
     /// First, since what is first is dropped first.
     pub(super) agents: Vec<Agent>,
     pub(super) servers: Vec<Server>,
-    _decapsulators: Vec<Decapsulator>,
+    decapsulators: Vec<Decapsulator>,
+    scheme: Scheme,
     pub(super) fleet: Fleet,
     /// Backends that pools have from the start; there is one more.
     pub(super) backends: usize,
 }
 
 impl Stage {
-    pub(super) fn build(backends: usize, pools: &[Pool], transitions: bool) -> Self {
+    pub(super) fn build(backends: usize, pools: &[Pool], scheme: Scheme) -> Self {
         let fleet = Fleet::build(&Lab::new("churn"), NODES as u8, backends as u8 + 1);
         let ports: Vec<u16> = pools.iter().map(|pool| pool.port).collect();
-        let decapsulation = Decapsulator::config(&["10.80.0.0/16"], &[IpAddr::V4(VIP_V4)]);
+        let mut decapsulation = Decapsulator::config(&["10.80.0.0/16"], &[IpAddr::V4(VIP_V4)]);
+        if scheme == Scheme::SecondChance {
+            decapsulation += "peers = [\"10.80.1.0/24\"]\n";
+        }
         let mut decapsulators = Vec::new();
         let mut servers = Vec::new();
         for (number, host) in (1u8..).zip(&fleet.backends) {
@@ -60,9 +83,9 @@ impl Stage {
         }
         let agents = (0..NODES)
             .map(|node| {
-                let config = config(&fleet, backends, pools);
+                let config = config(&fleet, backends, pools, scheme);
                 let mut agent = Agent::prepare(&agent_binary(), &fleet.nodes[node].ns, &config);
-                if !transitions {
+                if scheme == Scheme::Nothing {
                     agent.run_with(&["--without-transitions"]);
                 }
                 agent.start_again();
@@ -72,7 +95,8 @@ impl Stage {
         let stage = Self {
             agents,
             servers,
-            _decapsulators: decapsulators,
+            decapsulators,
+            scheme,
             fleet,
             backends,
         };
@@ -89,6 +113,15 @@ impl Stage {
                 backends.all(|it| it["state"] == "up" || it["state"] == "draining")
             });
         }
+    }
+
+    /// Packets that backends have passed on to others.
+    pub(super) fn passed_on(&self) -> u64 {
+        if self.scheme != Scheme::SecondChance {
+            return 0;
+        }
+        let sides = self.decapsulators.iter();
+        sides.map(|side| side.packets("passed-on")).sum()
     }
 
     /// Gives a command to every agent.
@@ -143,7 +176,8 @@ fn key() -> [u8; 16] {
     std::array::from_fn(|at| u8::from_str_radix(&KEY[2 * at..2 * at + 2], 16).expect("digits"))
 }
 
-fn config(fleet: &Fleet, backends: usize, pools: &[Pool]) -> String {
+fn config(fleet: &Fleet, backends: usize, pools: &[Pool], scheme: Scheme) -> String {
+    let second_chance = scheme == Scheme::SecondChance;
     let mut config = format!(
         "[dataplane]\ninterfaces = [\"eth0\"]\nhash_key = \"{KEY}\"\n\
          max_flows = {TABLE}\nmax_pending = {TABLE}\n"
@@ -164,7 +198,7 @@ fn config(fleet: &Fleet, backends: usize, pools: &[Pool]) -> String {
              down_grace = \"{grace}\"\n\
              check = {{ type = \"tcp\", interval = \"500ms\", timeout = \"500ms\", rise = 1, fall = 2 }}\n\
              [[service]]\nname = \"{name}\"\nvip = \"{VIP_V4}\"\nport = {port}\n\
-             forward = \"ipip\"\npool = \"{name}\"\n"
+             forward = \"ipip\"\npool = \"{name}\"\nsecond_chance = {second_chance}\n"
         );
     }
     config

@@ -113,6 +113,9 @@ reasons! {
     SecondChance = "second-chance", Pass;
     /// A lookup of the kernel's routes for a reply, counted besides the packet's own end.
     FibLookup = "fib-lookup", Pass;
+    /// A lookup in the tables of flows, of a packet whose slot is marked or whose service tracks
+    /// flows, counted besides the packet's own end. At rest there is none.
+    TableLookup = "table-lookup", Pass;
 }
 
 impl Reason {
@@ -121,7 +124,7 @@ impl Reason {
     pub const fn is_event(self) -> bool {
         matches!(
             self,
-            Self::FlowTableFullToStable | Self::SecondChance | Self::FibLookup
+            Self::FlowTableFullToStable | Self::SecondChance | Self::FibLookup | Self::TableLookup
         )
     }
 }

@@ -131,6 +131,7 @@ fn moving<F: Family>(
         | Transport::Truncated
         | Transport::Other => return Ok(Choice::only(word.target())),
     };
+    maps::count(Reason::TableLookup);
     let key = F::flow_key(packet, ports, protocol);
     let mut tables = MovingSlot::new(key, index, decision);
     let verdict = rule::select(&mut tables, word, kind, decision.is_by_connection());

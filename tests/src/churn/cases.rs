@@ -13,7 +13,7 @@ use super::{
 use crate::lab::wait_until;
 
 /// How long a change may take until agents see it.
-const SEEN_LIMIT: Duration = Duration::from_secs(15);
+pub(super) const SEEN_LIMIT: Duration = Duration::from_secs(15);
 /// How long connections are watched after a change.
 const AFTER: Duration = Duration::from_secs(2);
 /// How long the router is watched: longer than any connection is silent.

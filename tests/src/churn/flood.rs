@@ -69,11 +69,11 @@ impl Drop for Flood {
     }
 }
 
-const SYN: u8 = 2;
-const ACK: u8 = 16;
+pub(super) const SYN: u8 = 2;
+pub(super) const ACK: u8 = 16;
 
 /// IPv4 and TCP headers of a packet from an address and port that follow from `flow`.
-fn spoofed(flow: u32, port: u16, sequence: u32, flags: u8) -> [u8; 40] {
+pub(super) fn spoofed(flow: u32, port: u16, sequence: u32, flags: u8) -> [u8; 40] {
     let mut packet = [0; 40];
     packet[0] = 0x45;
     packet[3] = 40;

@@ -1,6 +1,7 @@
 //! Changes of backends and nodes under connections that stay open: how many of these break, with
 //! xlb's transitions, without, and with second chance besides.
 
+mod at_rest;
 mod cases;
 mod client;
 mod flood;
@@ -9,6 +10,7 @@ mod stage;
 
 use std::process::ExitCode;
 
+pub use at_rest::{AtRest, Memory, Moving};
 use cases::{Case, Change, Outcome};
 use serde::Serialize;
 use stage::{Pool, Scheme, Stage};
@@ -33,6 +35,8 @@ pub struct Size {
     pub backends: usize,
     /// Spoofed flows of a flood.
     pub spoofed: u32,
+    /// Flows that a pool at rest gets.
+    pub flows_at_rest: u32,
     /// Names of the cases; none: all.
     pub cases: &'static [&'static str],
 }
@@ -41,6 +45,7 @@ const FULL: Size = Size {
     connections: 2000,
     backends: 16,
     spoofed: 200_000,
+    flows_at_rest: 1_000_000,
     cases: &[],
 };
 
@@ -48,6 +53,7 @@ const QUICK: Size = Size {
     connections: 500,
     backends: 16,
     spoofed: 20_000,
+    flows_at_rest: 100_000,
     cases: &[
         "added",
         "drained",
@@ -63,6 +69,8 @@ pub struct Report {
     pub ok: bool,
     /// The cases.
     pub cases: Vec<CaseReport>,
+    /// A pool at rest.
+    pub at_rest: AtRest,
     /// What does not hold.
     pub failed: Vec<String>,
 }
@@ -153,10 +161,14 @@ pub fn run(options: &Options) -> ExitCode {
 pub fn perform(size: Size) -> Report {
     let mut cases = all_cases();
     cases.retain(|case| size.cases.is_empty() || size.cases.contains(&case.pool.name));
-    let with = lab(size, &cases, Scheme::Transitions);
-    let without = lab(size, &cases, Scheme::Nothing);
-    let chance = lab(size, &cases, Scheme::SecondChance);
-    let mut failed = Vec::new();
+    let (with, at_rest) = {
+        let mut stage = stage(size, &cases, Scheme::Transitions, Some(at_rest::POOL));
+        let at_rest = at_rest::run(&stage, size.flows_at_rest);
+        (play(&mut stage, size, &cases), at_rest)
+    };
+    let [without, chance] = [Scheme::Nothing, Scheme::SecondChance]
+        .map(|scheme| play(&mut stage(size, &cases, scheme, None), size, &cases));
+    let mut failed = at_rest.complaints();
     let mut reports = Vec::new();
     for (((case, outcome), without), chance) in cases.iter().zip(with).zip(without).zip(chance) {
         failed.extend(complaints(*case, &outcome, &without, &chance));
@@ -181,20 +193,25 @@ pub fn perform(size: Size) -> Report {
     Report {
         ok: failed.is_empty(),
         cases: reports,
+        at_rest,
         failed,
     }
 }
 
-fn lab(size: Size, cases: &[Case], scheme: Scheme) -> Vec<Outcome> {
-    let with = scheme.name();
-    eprintln!("{with}: the lab");
-    let pools: Vec<Pool> = cases.iter().map(|case| case.pool).collect();
-    let mut stage = Stage::build(size.backends, &pools, scheme);
+/// A lab with a pool for each case, and this one.
+fn stage(size: Size, cases: &[Case], scheme: Scheme, pool: Option<Pool>) -> Stage {
+    eprintln!("{}: the lab", scheme.name());
+    let pools = cases.iter().map(|case| case.pool).chain(pool);
+    Stage::build(size.backends, &pools.collect::<Vec<_>>(), scheme)
+}
+
+fn play(stage: &mut Stage, size: Size, cases: &[Case]) -> Vec<Outcome> {
+    let with = stage.scheme.name();
     cases
         .iter()
         .map(|case| {
             let before = stage.passed_on();
-            let mut outcome = cases::run(&mut stage, *case, size.connections, size.spoofed);
+            let mut outcome = cases::run(stage, *case, size.connections, size.spoofed);
             outcome.passed_on = stage.passed_on() - before;
             eprintln!(
                 "{with}: {}: {} of {} connections broke{}",
@@ -277,6 +294,7 @@ fn table(report: &Report) -> String {
             case.broken_with_second_chance
         );
     }
+    table += &report.at_rest.lines();
     for what in &report.failed {
         table += &format!("Does not hold: {what}\n");
     }

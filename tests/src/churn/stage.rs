@@ -61,7 +61,7 @@ pub(super) struct Stage {
     pub(super) agents: Vec<Agent>,
     pub(super) servers: Vec<Server>,
     decapsulators: Vec<Decapsulator>,
-    scheme: Scheme,
+    pub(super) scheme: Scheme,
     pub(super) fleet: Fleet,
     /// Backends that pools have from the start; there is one more.
     pub(super) backends: usize,

@@ -34,6 +34,7 @@ fn many_flows_leave_nothing_behind() {
         assert!(rig.records(map).is_empty(), "{map}");
     }
     assert_eq!(rig.last_miss_s(kind.slot()), 0);
+    assert_eq!(rig.table_lookups(), 0);
 }
 
 /// Records that say otherwise are not asked once the pool is at rest.
@@ -47,6 +48,7 @@ fn at_rest_no_record_is_read() {
     rig.check("recorded", &data.bytes(), &reaches(kind, &data, TARGET));
     let records = rig.records(name::FLOWS);
     assert_eq!(records.len(), 1);
+    assert_eq!(rig.table_lookups(), 2);
 
     let mut service = kind.service();
     service.state = 0;
@@ -57,4 +59,5 @@ fn at_rest_no_record_is_read() {
     rig.check("at rest", &data.bytes(), &reaches(kind, &data, STABLE));
     rig.check("at rest", &syn.bytes(), &reaches(kind, &syn, STABLE));
     assert_eq!(rig.records(name::FLOWS), records, "not even its time");
+    assert_eq!(rig.table_lookups(), 2);
 }

@@ -2,13 +2,18 @@
 
 use std::fs;
 
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::{
+    maps::{HashMap, Map, MapData},
+    programs::{TestRun, TestRunOptions, Xdp},
+};
 use aya_obj::programs::XdpAttachType;
 use serde::Serialize;
 use serde_json::Value;
 use xlb_common::{
+    flow::FlowKey,
     maps::{LAYOUT_VERSION, name},
     reason::Reason,
+    record::FlowValue,
 };
 
 use super::{
@@ -31,6 +36,9 @@ const MOVING: u32 = 1000;
 /// What the agent may take more, for reasons of its own: a quarter of a byte a flow, where there are
 /// a million of them.
 const AGENT_SLACK_BYTES: u64 = 256 * 1024;
+
+const KEY_BYTES: usize = size_of::<FlowKey>();
+const VALUE_BYTES: usize = size_of::<FlowValue>();
 
 /// What is reported of a pool at rest.
 #[derive(Debug, Serialize)]
@@ -86,10 +94,10 @@ pub(super) fn run(stage: &Stage, flows: u32) -> AtRest {
     let agent = &stage.agents[0];
     let ns = &stage.fleet.nodes[0].ns;
     handle(ns, agent, flows..flows + WARM_UP);
-    let before = Counts::of(agent);
+    let before = Counts::of(ns, agent);
     let memory_before = before.memory(agent);
     handle(ns, agent, 0..flows);
-    let after = Counts::of(agent);
+    let after = Counts::of(ns, agent);
     let memory_after = after.memory(agent);
 
     let new = stage.endpoint(stage.backends, POOL).to_string();
@@ -100,9 +108,9 @@ pub(super) fn run(stage: &Stage, flows: u32) -> AtRest {
             .iter()
             .all(|&it| it > 0)
     });
-    let moving = Counts::of(agent);
+    let moving = Counts::of(ns, agent);
     handle(ns, agent, 0..MOVING);
-    let moved = Counts::of(agent);
+    let moved = Counts::of(ns, agent);
     AtRest {
         flows,
         packets: after.packets - before.packets,
@@ -188,7 +196,7 @@ fn handle(ns: &NetNs, agent: &Agent, flows: std::ops::Range<u32>) {
 }
 
 impl Counts {
-    fn of(agent: &Agent) -> Self {
+    fn of(ns: &NetNs, agent: &Agent) -> Self {
         let status = agent.cli(&["status", "-o", "json"]);
         let list = |name: &str| status[name].as_array().expect("a list");
         let sum = |entries: &mut dyn Iterator<Item = &Value>, pointer: &str| -> u64 {
@@ -202,12 +210,10 @@ impl Counts {
         let mut services = list("services").iter().filter(|it| it["name"] == POOL.name);
         let lookup = Reason::TableLookup.name();
         let mut reasons = list("reasons").iter().filter(|it| it["reason"] == lookup);
-        let tables = [name::PENDING, name::FLOWS];
-        let is_table = |it: &&Value| tables.iter().any(|table| it["name"] == *table);
         Self {
             packets: sum(&mut services, "/counters/packets"),
             table_lookups: sum(&mut reasons, "/packets"),
-            records: sum(&mut list("maps").iter().filter(is_table), "/used"),
+            records: records(ns, agent),
             maps_bytes: sum(&mut list("maps").iter(), "/bytes"),
         }
     }
@@ -218,6 +224,20 @@ impl Counts {
             agent: resident_bytes(agent.pid()),
         }
     }
+}
+
+/// Records in the tables of flows now; `status` counts them now and then.
+fn records(ns: &NetNs, agent: &Agent) -> u64 {
+    let tables = [name::PENDING, name::FLOWS].map(|table| {
+        let pin = agent.pin_directory().join(LAYOUT_VERSION).join(table);
+        ns.run(|| {
+            let table = Map::HashMap(MapData::from_pin(&pin).expect("the pinned table"));
+            let table: HashMap<_, [u8; KEY_BYTES], [u8; VALUE_BYTES]> =
+                HashMap::try_from(table).expect("a hash of records");
+            table.keys().count() as u64
+        })
+    });
+    tables.into_iter().sum()
 }
 
 /// Resident memory of a process (proc_pid_status(5)).

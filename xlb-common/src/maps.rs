@@ -99,6 +99,8 @@ pub mod feature {
     pub const CLIENT_IP: u32 = 1 << 8;
     /// Packets may name an alternative backend.
     pub const SECOND_CHANCE: u32 = 1 << 9;
+    /// Forwarding by `gue`.
+    pub const GUE: u32 = 1 << 10;
 
     /// Every feature with its name.
     pub const ALL: &[(u32, &str)] = &[
@@ -112,6 +114,7 @@ pub mod feature {
         (BY_CONNECTION, "by-connection"),
         (CLIENT_IP, "client-ip"),
         (SECOND_CHANCE, "second-chance"),
+        (GUE, "gue"),
     ];
 }
 
@@ -140,6 +143,8 @@ pub mod forward {
     pub const L2_DSR: u8 = 2;
     /// Put into an outer IP header of the same family.
     pub const IPIP: u8 = 3;
+    /// Put into an outer IP header of the same family and a UDP header: see [`crate::gue`].
+    pub const GUE: u8 = 4;
 }
 
 /// TTL and hop limit of outer headers (RFC 1700).
@@ -231,7 +236,7 @@ pub struct Backend {
     pub port_be: u16,
     /// Position among its pool's backends, by which its counters are found.
     pub position: u16,
-    /// Sum of the words of the outer IPv4 header that do not change: [`outer_sum`].
+    /// Sum of the words of the outer header that do not change: [`outer_sum`], [`outer_sum6`].
     pub outer_sum: u16,
     /// Address; IPv4 in the first four bytes.
     pub address: [u8; 16],
@@ -271,6 +276,20 @@ pub const fn outer_sum(source: [u8; 4], destination: [u8; 4]) -> u16 {
             + checksum::sum32(u32::from_ne_bytes(source))
             + checksum::sum32(u32::from_ne_bytes(destination)),
     )
+}
+
+/// Sum of the words of the addresses of an outer IPv6 header, folded to 16 bits, for the checksum of
+/// what it carries.
+#[must_use]
+pub const fn outer_sum6(source: [u8; 16], destination: [u8; 16]) -> u16 {
+    use crate::checksum;
+    let (mut sum, mut at) = (0, 0);
+    while at < 16 {
+        sum += u16::from_ne_bytes([source[at], source[at + 1]]) as u64
+            + u16::from_ne_bytes([destination[at], destination[at + 1]]) as u64;
+        at += 2;
+    }
+    checksum::fold(sum)
 }
 
 /// Bits of [`Backend::flags`].

@@ -12,6 +12,8 @@ use xlb_common::{
     reason::Reason,
 };
 
+use xlb_ebpf::tunnel::Tunnel;
+
 use crate::{
     frame::Frame,
     packet::{Packet, Ports},
@@ -56,9 +58,9 @@ pub trait Family: Sized {
     fn set_destination(frame: &mut Frame<'_>, new: Self::Address) -> Result<u64, Reason>;
     /// Sets the source; gives the change of the transport's checksum.
     fn set_source(frame: &mut Frame<'_>, new: Self::Address) -> Result<u64, Reason>;
-    /// Puts the packet into an outer header to the backend. `entropy` goes where routers look for
-    /// it.
-    fn encapsulate(
+    /// Puts the packet into an outer header to the backend, in a tunnel of this form. `entropy` goes
+    /// where routers look for it.
+    fn encapsulate<T: Tunnel>(
         frame: &mut Frame<'_>,
         backend: &Backend,
         mtu: u16,

@@ -3,6 +3,7 @@
 
 pub mod frame;
 pub mod lpm;
+pub mod tunnel;
 
 #[cfg(not(test))]
 #[panic_handler]

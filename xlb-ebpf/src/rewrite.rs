@@ -7,6 +7,8 @@ use xlb_common::{
     wire::{TcpHeader, UdpHeader},
 };
 
+use xlb_ebpf::tunnel::{Gue, Ipip, Tunnel};
+
 use crate::{
     family::Family,
     frame::Frame,
@@ -30,12 +32,9 @@ pub fn towards_backend<F: Family>(
     if globals::has(feature::DNAT) && service.forward == forward::DNAT {
         destination::<F>(frame, backend, protocol)
     } else if globals::has(feature::IPIP) && service.forward == forward::IPIP {
-        if globals::has(feature::SECOND_CHANCE)
-            && service.options & service_option::SECOND_CHANCE != 0
-        {
-            name_alternative::<F>(frame, selected, mtu)?;
-        }
-        F::encapsulate(frame, backend, mtu, selected.hash)
+        encapsulate::<F, Ipip>(frame, service, selected, mtu)
+    } else if globals::has(feature::GUE) && service.forward == forward::GUE {
+        encapsulate::<F, Gue>(frame, service, selected, mtu)
     } else if globals::has(feature::L2_DSR) && service.forward == forward::L2_DSR {
         // The frame's new destination is all that the backend needs.
         Ok(())
@@ -44,10 +43,24 @@ pub fn towards_backend<F: Family>(
     }
 }
 
+#[inline(always)]
+fn encapsulate<F: Family, T: Tunnel>(
+    frame: &mut Frame<'_>,
+    service: &Service,
+    selected: &Selected,
+    mtu: u16,
+) -> Result<(), Reason> {
+    if globals::has(feature::SECOND_CHANCE) && service.options & service_option::SECOND_CHANCE != 0
+    {
+        name_alternative::<F, T>(frame, selected, mtu)?;
+    }
+    F::encapsulate::<T>(frame, selected.backend, mtu, selected.hash)
+}
+
 /// Puts a header to the alternative, if there is one, around the packet before the one to its
 /// backend. A packet that would become too big goes without.
 #[inline(always)]
-fn name_alternative<F: Family>(
+fn name_alternative<F: Family, T: Tunnel>(
     frame: &mut Frame<'_>,
     selected: &Selected,
     mtu: u16,
@@ -62,11 +75,11 @@ fn name_alternative<F: Family>(
         F::address(&alternative.address),
         F::address(&selected.backend.address),
     );
-    if is_itself || F::ip_bytes(frame)? + 2 * F::OUTER_BYTES > mtu as usize {
+    if is_itself || F::ip_bytes(frame)? + 2 * (F::OUTER_BYTES + T::BYTES) > mtu as usize {
         return Ok(());
     }
     maps::count(Reason::SecondChance);
-    F::encapsulate(frame, alternative, mtu, selected.hash)
+    F::encapsulate::<T>(frame, alternative, mtu, selected.hash)
 }
 
 /// Rewrites a backend's reply, so that it comes from the VIP.

@@ -10,8 +10,8 @@ use xlb_common::{
 use crate::{
     decap_rig::DecapRig,
     frame::{
-        Carries, ETHERNET_BYTES, Frame, IPV4_BYTES, IPV6_BYTES, ether_type, sum_header,
-        sum_header_at,
+        Carries, ETHERNET_BYTES, Frame, GUE_PORT, IPV4_BYTES, IPV6_BYTES, Tunnel, UDP_BYTES,
+        ether_type, sum_header, sum_header_at,
     },
     kinds::{Kind, backend_address, outer_source},
 };
@@ -26,12 +26,35 @@ const FLOW_LABEL: u32 = 0x1_2345;
 struct Families {
     outer_v6: bool,
     inner_v6: bool,
+    /// Whether the tunnel is `gue`; otherwise it is `ipip`.
+    gue: bool,
 }
 
 impl Families {
     fn all() -> [Self; 4] {
-        [(false, false), (false, true), (true, false), (true, true)]
-            .map(|(outer_v6, inner_v6)| Self { outer_v6, inner_v6 })
+        [(false, false), (false, true), (true, false), (true, true)].map(|(outer_v6, inner_v6)| {
+            Self {
+                outer_v6,
+                inner_v6,
+                gue: false,
+            }
+        })
+    }
+
+    /// The same in both forms of tunnels.
+    fn in_all_tunnels() -> Vec<Self> {
+        let in_gue = Self::all().map(|families| Self {
+            gue: true,
+            ..families
+        });
+        [Self::all(), in_gue].concat()
+    }
+
+    fn tunnel(self) -> Tunnel {
+        Tunnel {
+            flow_label: FLOW_LABEL,
+            udp: self.gue.then_some(50_000),
+        }
     }
 
     /// A client's packet to a VIP.
@@ -40,18 +63,18 @@ impl Families {
     }
 
     /// Where the inner header begins.
-    const fn inner_offset(self) -> usize {
+    fn inner_offset(self) -> usize {
         IP + if self.outer_v6 {
             IPV6_BYTES
         } else {
             IPV4_BYTES
-        }
+        } + self.tunnel().udp_bytes()
     }
 
     /// A packet as a balancer sends it.
     fn encapsulated(self, inner: &Frame) -> Vec<u8> {
         let backend = backend_address(self.outer_v6, 1);
-        inner.encapsulated(outer_source(self.outer_v6), backend, FLOW_LABEL)
+        inner.encapsulated(outer_source(self.outer_v6), backend, self.tunnel())
     }
 
     /// The same with bytes of the outer header changed, and its checksum right again.
@@ -79,7 +102,7 @@ impl Families {
 #[test]
 fn all_four_combinations_of_families_are_delivered() {
     let rig = DecapRig::new();
-    for families in Families::all() {
+    for families in Families::in_all_tunnels() {
         let open = families.inner();
         let datagram = Kind::new(families.inner_v6, protocol::UDP, forward::IPIP).request();
         for (what, inner) in [
@@ -106,7 +129,7 @@ fn all_four_combinations_of_families_are_delivered() {
 #[test]
 fn padding_follows_the_packet() {
     let rig = DecapRig::new();
-    for families in Families::all() {
+    for families in Families::in_all_tunnels() {
         let inner = families.inner();
         let (mut input, mut output) = (families.encapsulated(&inner), inner.bytes());
         input.extend_from_slice(&[0xee; 9]);
@@ -122,6 +145,7 @@ fn inner_options_are_the_hosts_business() {
         let families = Families {
             outer_v6,
             inner_v6: false,
+            gue: false,
         };
         let with_options = |frame: &mut Vec<u8>, offset: usize| {
             frame.splice(offset + 20..offset + 20, [1, 1, 1, 0]);
@@ -165,7 +189,7 @@ fn congestion_marks_are_combined_as_rfc_6040_says() {
         [Some(CE), Some(CE), Some(CE), Some(CE)],
     ];
     let rig = DecapRig::new();
-    for families in Families::all() {
+    for families in Families::in_all_tunnels() {
         for (inner, row) in order.into_iter().zip(figure) {
             for (outer, expected) in order.into_iter().zip(row) {
                 let name = format!("{families:?} inner {inner:02b} outer {outer:02b}");
@@ -317,6 +341,7 @@ fn an_outer_header_that_is_none_is_for_the_host_to_judge() {
         let families = Families {
             outer_v6: false,
             inner_v6,
+            gue: false,
         };
         let whole = families.encapsulated(&families.inner());
         for (name, byte) in [("of version 5", 0x55), ("of header length 4", 0x44)] {
@@ -350,8 +375,12 @@ fn each_mutation_of_the_inner_packet_has_its_reason() {
         ("longer than its tunnel", |p| p[5] += 1, Reason::Truncated),
     ];
     let rig = DecapRig::new();
-    for families in Families::all() {
+    for families in Families::in_all_tunnels() {
         for (name, mutate, reason) in if families.inner_v6 { V6 } else { V4 } {
+            // In a tunnel of UDP, the version is all that says what it is.
+            if families.gue && name.starts_with("of version") {
+                continue;
+            }
             let input = families.with_inner(mutate);
             rig.refuses(&format!("{families:?} inner {name}"), &input, *reason);
         }
@@ -373,12 +402,16 @@ fn an_inner_packet_of_another_family_than_promised_is_dropped() {
 #[test]
 fn a_frame_cut_off_anywhere_is_never_delivered() {
     let rig = DecapRig::new();
-    for families in Families::all() {
+    for families in Families::in_all_tunnels() {
         let whole = families.encapsulated(&families.inner());
         // A test run takes no frame without an Ethernet header.
         for length in ETHERNET_BYTES..whole.len() {
-            let reason = if length < families.inner_offset() {
+            let ip_end = families.inner_offset() - families.tunnel().udp_bytes();
+            let reason = if length < ip_end {
                 Reason::BadHeader
+            } else if length < families.inner_offset() {
+                // Nobody knows whose port it was for.
+                Reason::NotEncapsulated
             } else {
                 Reason::Truncated
             };
@@ -421,7 +454,8 @@ fn a_prefix_of_balancers_ends_where_it_says() {
         rig.put_balancer(prefix, bits);
         let inner = Kind::new(false, protocol::TCP, forward::IPIP).request();
         let to = backend_address(prefix.is_ipv6(), 1);
-        let from = |source| inner.encapsulated(source, to, FLOW_LABEL);
+        let tunnel = Families::all()[0].tunnel();
+        let from = |source| inner.encapsulated(source, to, tunnel);
         rig.delivers(&inside.to_string(), &from(inside), &inner.bytes());
         rig.refuses(&outside.to_string(), &from(outside), Reason::UnknownSource);
     }
@@ -430,12 +464,108 @@ fn a_prefix_of_balancers_ends_where_it_says() {
 #[test]
 fn without_configuration_nothing_is_taken() {
     let rig = DecapRig::empty();
-    for families in Families::all() {
+    for families in Families::in_all_tunnels() {
         let inner = families.inner();
         let input = families.encapsulated(&inner);
         rig.refuses(&format!("{families:?}"), &input, Reason::UnknownSource);
         let plain = inner.bytes();
         assert_eq!(plain[12..14], ether_type(inner.source.ip()));
         rig.refuses("not encapsulated", &plain, Reason::NotEncapsulated);
+    }
+}
+
+/// The headers of a tunnel by UDP: what each mutation comes to.
+#[test]
+fn each_mutation_of_a_udp_tunnel_has_its_reason() {
+    type Row = (&'static str, fn(&mut Vec<u8>, usize), Reason);
+    const ROWS: &[Row] = &[
+        (
+            "to another port",
+            |f, at| f[at + 3] ^= 1,
+            Reason::NotEncapsulated,
+        ),
+        (
+            "of variant 0",
+            |f, at| f[at + UDP_BYTES] = 0,
+            Reason::GueVariant,
+        ),
+        (
+            "of no IP",
+            |f, at| f[at + UDP_BYTES] = 0x50,
+            Reason::GueVariant,
+        ),
+        (
+            "longer than its IP header says",
+            |f, at| f[at + 5] += 1,
+            Reason::Truncated,
+        ),
+        (
+            "shorter than what it carries",
+            |f, at| f[at + 5] -= 1,
+            Reason::Truncated,
+        ),
+        (
+            "shorter than itself",
+            |f, at| f[at + 4..at + 6].fill(0),
+            Reason::Truncated,
+        ),
+    ];
+    const V4: &[Row] = &[
+        (
+            "from a stranger",
+            |f, _| f[IP + 15] ^= 1,
+            Reason::UnknownSource,
+        ),
+        (
+            "the first fragment",
+            |f, _| f[IP + 6] |= 0x20,
+            Reason::OuterFragment,
+        ),
+        (
+            "a later fragment",
+            |f, _| f[IP + 7] = 0x10,
+            Reason::NotEncapsulated,
+        ),
+        (
+            "longer than its frame",
+            |f, _| f[IP + 3] += 1,
+            Reason::Truncated,
+        ),
+        ("of TCP", |f, _| f[IP + 9] = 6, Reason::NotEncapsulated),
+    ];
+    const V6: &[Row] = &[
+        (
+            "from a stranger",
+            |f, _| f[IP + 23] ^= 1,
+            Reason::UnknownSource,
+        ),
+        (
+            "longer than its frame",
+            |f, _| f[IP + 5] += 1,
+            Reason::Truncated,
+        ),
+        ("of TCP", |f, _| f[IP + 6] = 6, Reason::NotEncapsulated),
+    ];
+    let rig = DecapRig::new();
+    for families in Families::in_all_tunnels().into_iter().filter(|it| it.gue) {
+        let at = families.inner_offset() - UDP_BYTES;
+        let own = if families.outer_v6 { V6 } else { V4 };
+        for (name, mutate, reason) in ROWS.iter().chain(own) {
+            let input = families.with_outer(&families.inner(), |frame| mutate(frame, at));
+            rig.refuses(&format!("{families:?} {name}"), &input, *reason);
+        }
+    }
+}
+
+/// A client may talk to a VIP on the port of tunnels.
+#[test]
+fn a_datagram_to_a_vip_is_no_tunnel() {
+    let rig = DecapRig::new();
+    for families in Families::in_all_tunnels() {
+        let datagram = Kind::new(families.inner_v6, protocol::UDP, forward::IPIP).request();
+        let inner = datagram.with(|frame| frame.destination.set_port(GUE_PORT));
+        let (_, output, reasons) = rig.run(&families.encapsulated(&inner));
+        assert_eq!(reasons, [(Reason::Delivered, 1)], "{families:?}");
+        assert_eq!(output, inner.bytes(), "{families:?}");
     }
 }

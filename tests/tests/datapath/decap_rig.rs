@@ -15,7 +15,7 @@ use xlb_common::{
 
 use crate::{
     check::{DROP, PASS, hex},
-    frame::{ETHERNET_BYTES, verify_checksums},
+    frame::{ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES, Tunnel, verify_checksums},
     kinds::{outer_source, vip},
     program,
 };
@@ -24,6 +24,16 @@ use crate::{
 pub(crate) fn flow_label(frame: &[u8]) -> u32 {
     let word = &frame[ETHERNET_BYTES..ETHERNET_BYTES + 4];
     u32::from_be_bytes(word.try_into().expect("four bytes")) & 0x000f_ffff
+}
+
+/// The tunnel that a frame is in, as its outermost headers say. `forward`: of the service.
+pub(crate) fn tunnel_of(frame: &[u8], v6: bool, forward: u8) -> Tunnel {
+    let udp = ETHERNET_BYTES + if v6 { IPV6_BYTES } else { IPV4_BYTES };
+    Tunnel {
+        flow_label: if v6 { flow_label(frame) } else { 0 },
+        udp: (forward == xlb_common::maps::forward::GUE)
+            .then(|| u16::from_be_bytes([frame[udp], frame[udp + 1]])),
+    }
 }
 
 /// The program with its maps.

@@ -6,28 +6,24 @@ use xlb_common::{
 };
 
 use crate::{
-    check::{Expected, REDIRECT, TX},
-    decap_rig::flow_label,
-    frame::{Carries, ETHERNET_BYTES, Frame, IPV4_BYTES},
+    check::{Expected, REDIRECT, TX, hex},
+    decap_rig::{flow_label, tunnel_of},
+    frame::{Carries, ETHERNET_BYTES, Frame, IPV4_BYTES, IPV6_BYTES, UDP_BYTES},
     kinds::{
         ALL_FEATURES, CLIENT_PORT, Kind, MTU, OTHER, backend, backend_mac, egress_mac, outer_source,
     },
     rig::Rig,
 };
 
-/// What should come out for a request to a service of this kind. The flow label of an outer IPv6
-/// header is taken from what did come out; another test looks at it.
+/// What should come out for a request to a service of this kind. What stands for the flow in the
+/// outer headers is taken from what did come out; other tests look at it.
 fn expected(rig: &Rig, kind: Kind, request: &Frame) -> Vec<u8> {
     let inner = kind.forwarded(request);
-    if kind.forward != forward::IPIP {
+    if ![forward::IPIP, forward::GUE].contains(&kind.forward) {
         return inner.bytes();
     }
-    let label = if kind.v6 {
-        flow_label(&rig.run(&request.bytes()).bytes)
-    } else {
-        0
-    };
-    inner.encapsulated(outer_source(kind.v6), kind.backend(), label)
+    let tunnel = tunnel_of(&rig.run(&request.bytes()).bytes, kind.v6, kind.forward);
+    inner.encapsulated(outer_source(kind.v6), kind.backend(), tunnel)
 }
 
 /// Offset in bytes of a UDP checksum within an IPv4 frame.
@@ -69,6 +65,7 @@ fn a_service_alone_needs_only_its_own_features() {
         let mode = match kind.forward {
             forward::DNAT => feature::DNAT,
             forward::L2_DSR => feature::L2_DSR,
+            forward::GUE => feature::GUE,
             _ => feature::IPIP,
         };
         let rig = Rig::new(family | mode);
@@ -154,8 +151,13 @@ fn a_backend_behind_another_interface_is_reached_by_a_redirect() {
 #[test]
 fn an_outer_header_may_fill_the_mtu_and_not_exceed_it() {
     let rig = Rig::new(ALL_FEATURES);
-    for (v6, outer) in [(false, 20), (true, 40)] {
-        let kind = Kind::new(v6, protocol::UDP, forward::IPIP);
+    for (v6, forward, outer) in [
+        (false, forward::IPIP, 20),
+        (true, forward::IPIP, 40),
+        (false, forward::GUE, 28),
+        (true, forward::GUE, 48),
+    ] {
+        let kind = Kind::new(v6, protocol::UDP, forward);
         let of_bytes = |ip_bytes: usize| {
             let headers = kind.request().transport_offset() - ETHERNET_BYTES + 8;
             kind.request()
@@ -233,4 +235,41 @@ fn the_outer_flow_label_is_the_flows_own() {
     let labels: std::collections::BTreeSet<_> =
         (0..64).map(|port| label(port, Carries::Syn(1))).collect();
     assert!(labels.len() > 60, "labels of 64 flows: {labels:?}");
+}
+
+#[test]
+fn the_outer_source_port_is_the_flows_own() {
+    let rig = Rig::new(ALL_FEATURES);
+    for v6 in [false, true] {
+        let kind = Kind::new(v6, protocol::TCP, forward::GUE);
+        let port = |port: u16, carries: Carries| {
+            let request = kind.request().with(|frame| {
+                frame.source.set_port(port);
+                frame.carries = carries;
+            });
+            let output = rig.run(&request.bytes()).bytes;
+            tunnel_of(&output, v6, kind.forward).udp.expect("a port")
+        };
+        assert_eq!(port(1, Carries::Syn(1)), port(1, Carries::Segment(5)));
+        let ports: std::collections::BTreeSet<_> =
+            (0..64).map(|from| port(from, Carries::Syn(1))).collect();
+        assert!(ports.len() > 60, "source ports of 64 flows: {ports:?}");
+        assert!(ports.iter().all(|&port| port >= 49_152), "{ports:?}");
+    }
+}
+
+/// Without a checksum inside there is nothing that one outside could be made of.
+#[test]
+fn a_datagram_without_checksum_has_none_outside_either() {
+    let rig = Rig::new(ALL_FEATURES);
+    let kind = Kind::new(true, protocol::UDP, forward::GUE);
+    let request = kind.request();
+    let mut input = request.bytes();
+    let (udp, outer) = (request.transport_offset(), IPV6_BYTES + UDP_BYTES);
+    input[udp + 6..udp + 8].fill(0);
+    let mut output = expected(&rig, kind, &request);
+    output[udp + outer + 6..udp + outer + 8].fill(0);
+    output[udp + 6..udp + 8].fill(0);
+    let outcome = rig.run(&input);
+    assert_eq!((outcome.action, hex(&outcome.bytes)), (TX, hex(&output)));
 }

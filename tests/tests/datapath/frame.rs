@@ -1,11 +1,11 @@
 //! Builds a valid frame from its description. What the program should make of it is built the same
 //! way from a changed description, so that every checksum of an expectation is a new sum.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use etherparse::{
     IpDscp, IpEcn, IpHeaders, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, NetSlice,
-    PacketBuilder, SlicedPacket, TcpHeader, TransportSlice,
+    PacketBuilder, SlicedPacket, TcpHeader, TransportSlice, UdpHeader,
 };
 
 /// Bytes of an Ethernet header.
@@ -14,6 +14,10 @@ pub(crate) const ETHERNET_BYTES: usize = 14;
 pub(crate) const IPV4_BYTES: usize = 20;
 /// Bytes of an IPv6 header.
 pub(crate) const IPV6_BYTES: usize = 40;
+/// Bytes of a UDP header.
+pub(crate) const UDP_BYTES: usize = 8;
+/// UDP port of the backend's end of `gue`.
+pub(crate) const GUE_PORT: u16 = 6080;
 
 /// Type of service, or traffic class, of every frame: none of its bits may get lost.
 const TOS: u8 = 0xb9;
@@ -101,9 +105,9 @@ impl Frame {
         bytes
     }
 
-    /// The frame's bytes in an outer header, with this flow label if that is an IPv6 header.
-    pub(crate) fn encapsulated(&self, from: IpAddr, to: IpAddr, flow_label: u32) -> Vec<u8> {
-        encapsulated(&self.bytes(), from, to, flow_label)
+    /// The frame's bytes in a tunnel.
+    pub(crate) fn encapsulated(&self, from: IpAddr, to: IpAddr, tunnel: Tunnel) -> Vec<u8> {
+        encapsulated(&self.bytes(), from, to, tunnel)
     }
 
     /// Offset of what follows the IP header.
@@ -117,10 +121,29 @@ impl Frame {
     }
 }
 
-/// A frame's bytes in an outer header, with this flow label if that is an IPv6 header.
-pub(crate) fn encapsulated(frame: &[u8], from: IpAddr, to: IpAddr, flow_label: u32) -> Vec<u8> {
+/// Form of a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tunnel {
+    /// Flow label of an outer IPv6 header.
+    pub(crate) flow_label: u32,
+    /// Source port of a UDP header, if there is one.
+    pub(crate) udp: Option<u16>,
+}
+
+impl Tunnel {
+    /// Bytes of the UDP header.
+    pub(crate) const fn udp_bytes(self) -> usize {
+        if self.udp.is_some() { UDP_BYTES } else { 0 }
+    }
+}
+
+/// A frame's bytes in a tunnel.
+pub(crate) fn encapsulated(frame: &[u8], from: IpAddr, to: IpAddr, tunnel: Tunnel) -> Vec<u8> {
     let (ethernet, inner) = frame.split_at(ETHERNET_BYTES);
-    let number = if ethernet[12..] == [0x08, 0x00] {
+    let inner = within_udp(inner, from, to, tunnel);
+    let number = if tunnel.udp.is_some() {
+        IpNumber::UDP
+    } else if ethernet[12..] == [0x08, 0x00] {
         IpNumber::IPV4
     } else {
         IpNumber::IPV6
@@ -137,12 +160,29 @@ pub(crate) fn encapsulated(frame: &[u8], from: IpAddr, to: IpAddr, flow_label: u
         IpHeaders::Ipv6(mut header, _) => {
             header.next_header = number;
             header.set_payload_length(inner.len()).expect("a length");
-            header.flow_label = Ipv6FlowLabel::try_new(flow_label).expect("20 bits");
+            header.flow_label = Ipv6FlowLabel::try_new(tunnel.flow_label).expect("20 bits");
             header.write(&mut bytes).expect("a header");
         }
     }
-    bytes.extend_from_slice(inner);
+    bytes.extend_from_slice(&inner);
     bytes
+}
+
+/// A packet after the tunnel's UDP header, if it has one: with a checksum over IPv6, with none over
+/// IPv4.
+fn within_udp(packet: &[u8], from: IpAddr, to: IpAddr, tunnel: Tunnel) -> Vec<u8> {
+    let Some(source) = tunnel.udp else {
+        return packet.to_vec();
+    };
+    let header = match (from, to) {
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            UdpHeader::with_ipv6_checksum(source, GUE_PORT, &v6_header(from, to, 64), packet)
+        }
+        (IpAddr::V4(_) | IpAddr::V6(_), IpAddr::V4(_) | IpAddr::V6(_)) => {
+            UdpHeader::without_ipv4_checksum(source, GUE_PORT, packet.len())
+        }
+    };
+    [&header.expect("a length").to_bytes(), packet].concat()
 }
 
 /// EtherType of the family of an address.
@@ -165,19 +205,22 @@ fn ip(from: IpAddr, to: IpAddr, ttl: u8) -> IpHeaders {
             IpHeaders::Ipv4(header, Default::default())
         }
         (IpAddr::V6(from), IpAddr::V6(to)) => {
-            let header = Ipv6Header {
-                traffic_class: TOS,
-                flow_label: Ipv6FlowLabel::try_new(FLOW_LABEL).expect("20 bits"),
-                hop_limit: ttl,
-                source: from.octets(),
-                destination: to.octets(),
-                ..Default::default()
-            };
-            IpHeaders::Ipv6(header, Default::default())
+            IpHeaders::Ipv6(v6_header(from, to, ttl), Default::default())
         }
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
             panic!("a frame from {from} to {to}")
         }
+    }
+}
+
+fn v6_header(from: Ipv6Addr, to: Ipv6Addr, ttl: u8) -> Ipv6Header {
+    Ipv6Header {
+        traffic_class: TOS,
+        flow_label: Ipv6FlowLabel::try_new(FLOW_LABEL).expect("20 bits"),
+        hop_limit: ttl,
+        source: from.octets(),
+        destination: to.octets(),
+        ..Default::default()
     }
 }
 
@@ -203,6 +246,11 @@ fn verify_packet(name: &str, packet: &[u8]) {
     let (payload, transport) = (net.ip_payload_ref().expect("a payload"), &parsed.transport);
     if payload.ip_number == IpNumber::IPV4 || payload.ip_number == IpNumber::IPV6 {
         verify_packet(name, payload.payload);
+    }
+    if let Some(TransportSlice::Udp(udp)) = transport
+        && udp.destination_port() == GUE_PORT
+    {
+        verify_packet(name, udp.payload());
     }
     if let NetSlice::Ipv4(ip) = net {
         let header = ip.header().to_header();

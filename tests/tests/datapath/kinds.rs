@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use xlb_common::maps::{
-    Backend, NextHop, Service, backend_flag, feature, forward, outer_sum, protocol,
+    Backend, NextHop, Service, backend_flag, feature, forward, outer_sum, outer_sum6, protocol,
 };
 
 use crate::frame::{Carries, Frame};
@@ -18,7 +18,8 @@ pub(crate) const ALL_FEATURES: u32 = feature::IPV4
     | feature::TRACKED
     | feature::BY_CONNECTION
     | feature::CLIENT_IP
-    | feature::SECOND_CHANCE;
+    | feature::SECOND_CHANCE
+    | feature::GUE;
 
 /// The loopback interface of the namespace, which test runs seem to come in on.
 pub(crate) const LOOPBACK: u32 = 1;
@@ -45,7 +46,7 @@ impl Kind {
         let mut kinds = Vec::new();
         for v6 in [false, true] {
             for protocol in [protocol::TCP, protocol::UDP] {
-                for forward in [forward::DNAT, forward::L2_DSR, forward::IPIP] {
+                for forward in [forward::DNAT, forward::L2_DSR, forward::IPIP, forward::GUE] {
                     kinds.push(Self {
                         v6,
                         protocol,
@@ -95,7 +96,7 @@ impl Kind {
         to_vip(self.vip(), carries)
     }
 
-    /// What the program should make of a request under `dnat`, or of the frame within `ipip`.
+    /// What the program should make of a request under `dnat`, or of the frame within a tunnel.
     pub(crate) fn forwarded(self, request: &Frame) -> Frame {
         request.with(|frame| {
             frame.source_mac = egress_mac(SAME);
@@ -191,7 +192,8 @@ pub(crate) fn bytes16(address: IpAddr) -> [u8; 16] {
 pub(crate) fn backend(v6: bool, number: u16) -> Backend {
     let outer = match (outer_source(v6), backend_address(v6, number)) {
         (IpAddr::V4(from), IpAddr::V4(to)) => outer_sum(from.octets(), to.octets()),
-        (IpAddr::V4(_) | IpAddr::V6(_), IpAddr::V4(_) | IpAddr::V6(_)) => 0,
+        (IpAddr::V6(from), IpAddr::V6(to)) => outer_sum6(from.octets(), to.octets()),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => 0,
     };
     Backend {
         next_hop: NextHop::new(backend_mac(number), SAME).0,

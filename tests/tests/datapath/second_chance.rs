@@ -9,8 +9,8 @@ use xlb_common::{
 
 use crate::{
     check::Expected,
-    decap_rig::flow_label,
-    frame::{Carries, ETHERNET_BYTES, Frame, IPV4_BYTES, IPV6_BYTES, encapsulated},
+    decap_rig::tunnel_of,
+    frame::{Carries, ETHERNET_BYTES, Frame, IPV4_BYTES, IPV6_BYTES, UDP_BYTES, encapsulated},
     kinds::{
         ALL_FEATURES, Kind, MTU, backend, backend_address, backend_mac, egress_mac, outer_source,
     },
@@ -20,8 +20,18 @@ use crate::{
 const STABLE: u16 = 30;
 const TARGET: u16 = 31;
 
-fn kinds() -> [Kind; 2] {
-    [false, true].map(|v6| Kind::new(v6, protocol::TCP, forward::IPIP))
+fn kinds() -> Vec<Kind> {
+    let both = |forward| [false, true].map(|v6| Kind::new(v6, protocol::TCP, forward));
+    [forward::IPIP, forward::GUE].map(both).concat()
+}
+
+/// The feature of a kind's mode.
+const fn mode(kind: Kind) -> u32 {
+    if kind.forward == forward::GUE {
+        feature::GUE
+    } else {
+        feature::IPIP
+    }
 }
 
 /// A service with one slot of this word, whose packets may name an alternative.
@@ -48,14 +58,10 @@ fn reaches(rig: &Rig, kind: Kind, packet: &Frame, numbers: &[u16]) -> Expected {
         frame.destination_mac = backend_mac(first);
         frame.ttl -= 1;
     });
-    let label = if kind.v6 {
-        flow_label(&rig.run(&packet.bytes()).bytes)
-    } else {
-        0
-    };
+    let tunnel = tunnel_of(&rig.run(&packet.bytes()).bytes, kind.v6, kind.forward);
     let bytes = numbers.iter().rev().fold(inner.bytes(), |bytes, &number| {
         let to = backend_address(kind.v6, number);
-        encapsulated(&bytes, outer_source(kind.v6), to, label)
+        encapsulated(&bytes, outer_source(kind.v6), to, tunnel)
     });
     let counter = kind.service().counter_base + u32::from(first - STABLE);
     let mut expected = Expected::forwarded(packet, counter, bytes);
@@ -78,7 +84,7 @@ fn a_segment_without_a_record_names_the_target() {
         let expected = reaches(&rig, kind, &segment, &[STABLE, TARGET]);
         rig.check(&format!("{kind:?}"), &segment.bytes(), &expected);
         let alone = moving(
-            feature::IPV4 | feature::IPV6 | feature::IPIP | feature::SECOND_CHANCE,
+            feature::IPV4 | feature::IPV6 | mode(kind) | feature::SECOND_CHANCE,
             kind,
             SlotWord::marked(STABLE, TARGET),
         );
@@ -151,7 +157,12 @@ fn two_backends_of_one_address_are_no_alternatives() {
 fn a_packet_that_would_be_too_big_names_none() {
     for kind in kinds() {
         let rig = moving(ALL_FEATURES, kind, SlotWord::marked(STABLE, TARGET));
-        let outer = if kind.v6 { IPV6_BYTES } else { IPV4_BYTES };
+        let udp = if kind.forward == forward::GUE {
+            UDP_BYTES
+        } else {
+            0
+        };
+        let outer = udp + if kind.v6 { IPV6_BYTES } else { IPV4_BYTES };
         let of_bytes = |ip_bytes: usize| {
             segment(kind).with(|frame| {
                 let headers = frame.transport_offset() - ETHERNET_BYTES + 20;

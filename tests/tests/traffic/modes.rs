@@ -80,6 +80,26 @@ fn ipip_over_ipv6_and_two_interfaces() {
     pass("ipip-6-2", setting("ipip", true, true));
 }
 
+#[test]
+fn gue_over_ipv4_and_one_interface() {
+    pass("gue-4-1", setting("gue", false, false));
+}
+
+#[test]
+fn gue_over_ipv4_and_two_interfaces() {
+    pass("gue-4-2", setting("gue", false, true));
+}
+
+#[test]
+fn gue_over_ipv6_and_one_interface() {
+    pass("gue-6-1", setting("gue", true, false));
+}
+
+#[test]
+fn gue_over_ipv6_and_two_interfaces() {
+    pass("gue-6-2", setting("gue", true, true));
+}
+
 const fn setting(forward: &'static str, v6: bool, two_interfaces: bool) -> Setting {
     Setting {
         forward,
@@ -103,7 +123,7 @@ fn pass(label: &str, setting: Setting) {
     // Requests are rewritten by XDP, and so are replies, or they never come here.
     let forwarded = flows::forwarded(&stage.topology.balancer) - forwarded_before;
     assert_eq!(forwarded, 0, "packets took the kernel's way");
-    if setting.forward == "ipip" {
+    if setting.is_tunnelled() {
         let to_backends = SERVICES.map(|service| stage.counters(service).packets);
         let unpacked = stage.unpacked() - unpacked_before;
         assert_eq!(unpacked, to_backends.iter().sum::<u64>());

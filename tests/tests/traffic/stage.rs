@@ -14,8 +14,8 @@ use xlb_tests::lab::{
 /// How long backends may take to be well.
 const HEALTH_LIMIT: Duration = Duration::from_secs(10);
 
-/// Bytes of an IPv6 header.
-const OUTER_HEADER_BYTES: u16 = 40;
+/// Bytes of an IPv6 header and one of UDP.
+const OUTER_HEADER_BYTES: u16 = 48;
 
 /// A service of the stage: its name, which is its pool's too, and what is behind it.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +74,11 @@ impl Setting {
         } else {
             IpAddr::V4(VIP_V4)
         }
+    }
+
+    /// Whether packets come to the backends within others.
+    pub(crate) fn is_tunnelled(self) -> bool {
+        ["ipip", "gue"].contains(&self.forward)
     }
 
     /// Whether the backends have the VIP, and answer clients themselves.

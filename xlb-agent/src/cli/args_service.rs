@@ -52,7 +52,7 @@ pub(super) struct ServiceAddArgs {
     /// Transport protocol: tcp or udp.
     #[arg(long, default_value = "tcp", value_parser = values::named::<Protocol>)]
     protocol: Protocol,
-    /// How packets reach the backends: dnat, l2-dsr or ipip.
+    /// How packets reach the backends: dnat, l2-dsr, ipip or gue.
     #[arg(long, value_parser = values::named::<Forward>)]
     forward: Forward,
     /// The pool behind the service, or a service whose pool is meant.

@@ -77,6 +77,7 @@ pub fn of_service(service: &Service) -> xlb_common::maps::Service {
             Forward::Dnat => forward::DNAT,
             Forward::L2Dsr => forward::L2_DSR,
             Forward::Ipip => forward::IPIP,
+            Forward::Gue => forward::GUE,
         },
         options: if service.second_chance {
             service_option::SECOND_CHANCE
@@ -149,6 +150,7 @@ pub fn features(config: &Config) -> u32 {
             Forward::Dnat => feature::DNAT,
             Forward::L2Dsr => feature::L2_DSR,
             Forward::Ipip => feature::IPIP,
+            Forward::Gue => feature::GUE,
         };
         if service.second_chance {
             features |= feature::SECOND_CHANCE;

@@ -287,6 +287,7 @@ const fn forward_of(number: u8) -> Option<Forward> {
         forward::DNAT => Some(Forward::Dnat),
         forward::L2_DSR => Some(Forward::L2Dsr),
         forward::IPIP => Some(Forward::Ipip),
+        forward::GUE => Some(Forward::Gue),
         _ => None,
     }
 }

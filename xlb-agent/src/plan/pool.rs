@@ -2,11 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use xlb_common::{
-    maps::{Backend, backend_cause, backend_flag, outer_sum},
+    maps::{Backend, backend_cause, backend_flag, outer_sum, outer_sum6},
     slot::SlotWord,
 };
 use xlb_control::config::{Grace, OnRemove};
@@ -220,10 +220,14 @@ fn wanted_entry(
     entry.next_hop = member.next_hop.0;
     entry.weight = member.weight;
     entry.outer_source = endpoint::bytes(member.outer_source);
-    if let (std::net::IpAddr::V4(source), std::net::IpAddr::V4(address)) =
-        (member.outer_source, member.endpoint.ip())
-    {
-        entry.outer_sum = outer_sum(source.octets(), address.octets());
+    match (member.outer_source, member.endpoint.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(address)) => {
+            entry.outer_sum = outer_sum(source.octets(), address.octets());
+        }
+        (IpAddr::V6(source), IpAddr::V6(address)) => {
+            entry.outer_sum = outer_sum6(source.octets(), address.octets());
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {}
     }
     // A pool none of whose backends is well is used as if all were.
     let reachable = member.next_hop.is_known();

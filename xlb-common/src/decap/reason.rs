@@ -33,6 +33,8 @@ crate::reason::reasons! {
     Truncated = "truncated", Drop;
     /// What is encapsulated is no packet of the family that the outer header says.
     BadInner = "bad-inner", Drop;
+    /// In a tunnel of UDP whose header is not of the variant that balancers send.
+    GueVariant = "gue-variant", Drop;
     /// A router marked congestion on the outer header of a packet whose sender does not understand
     /// it, so that a drop has to tell it (RFC 6040, section 4.2).
     CongestionDrop = "congestion-drop", Drop;

@@ -38,6 +38,8 @@ impl Ipv4Header {
     pub const VERSION_IHL: u8 = 0x45;
     /// More fragments, and the offset: a packet with any of these bits is a fragment.
     pub const FRAGMENT_BE: u16 = 0x3fffu16.to_be();
+    /// Offset of a fragment: not 0 in later ones.
+    pub const FRAGMENT_OFFSET_BE: u16 = 0x1fffu16.to_be();
     /// Don't fragment.
     pub const DONT_FRAGMENT_BE: u16 = 0x4000u16.to_be();
 }

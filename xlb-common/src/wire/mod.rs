@@ -17,3 +17,6 @@ pub use transport::*;
 ///
 /// The type has an alignment of one, no padding, and no invalid bit patterns.
 pub unsafe trait Header: Copy {}
+
+// SAFETY: a byte.
+unsafe impl Header for u8 {}

@@ -151,7 +151,7 @@ fn misplaced_backends(
 
 fn wrong_family(service: &Service, backend: &Backend) -> Option<(String, String)> {
     let needs_same_family = match service.forward {
-        Forward::Dnat | Forward::L2Dsr | Forward::Ipip => true,
+        Forward::Dnat | Forward::L2Dsr | Forward::Ipip | Forward::Gue => true,
     };
     if !needs_same_family || service.vip.is_ipv4() == backend.address.is_ipv4() {
         return None;
@@ -189,7 +189,7 @@ fn loops(
     match service.forward {
         Forward::Dnat => {}
         // The packet keeps the VIP as its destination, or gets an outer header that is no service's.
-        Forward::L2Dsr | Forward::Ipip => return None,
+        Forward::L2Dsr | Forward::Ipip | Forward::Gue => return None,
     }
     let target = listeners.get(&(backend.endpoint(), service.protocol))?;
     let message = format!(
@@ -212,7 +212,7 @@ fn ambiguous_replies(config: &Config, found: &mut Vec<Violation>) {
     for (service, pool) in attached(config) {
         match service.forward {
             Forward::Dnat => {}
-            Forward::L2Dsr | Forward::Ipip => continue,
+            Forward::L2Dsr | Forward::Ipip | Forward::Gue => continue,
         }
         for backend in &pool.backends {
             let replies_from = (backend.endpoint(), service.protocol);

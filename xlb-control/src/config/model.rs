@@ -222,6 +222,9 @@ pub enum Forward {
     /// The packet is put into another IP packet (IPv4 in IPv4, IPv6 in IPv6); the backend unpacks
     /// it and answers the client directly.
     Ipip,
+    /// As `ipip`, with a UDP header between the two (Generic UDP Encapsulation), by whose source
+    /// port receivers and routers spread flows.
+    Gue,
 }
 
 /// How the backend of a new connection is picked, always in proportion to the weights.

@@ -7,10 +7,11 @@ pub use v4::V4;
 pub use v6::V6;
 use xlb_common::{
     decap::{Hop, Reason},
+    gue,
     maps::protocol,
-    wire::{Header, TcpHeader},
+    wire::{Header, TcpHeader, UdpHeader},
 };
-use xlb_ebpf::frame::Frame;
+use xlb_ebpf::{frame::Frame, tunnel::Tunnel};
 
 use crate::Outer;
 
@@ -35,12 +36,14 @@ pub trait Family: Sized {
     /// Offset of what an outer header carries.
     const END: usize;
 
-    /// Parses the outer header of a frame.
+    /// Whether a frame has a header of UDP, right after that of IP, to the port of `gue`.
+    fn is_gue(frame: &Frame<'_>) -> bool;
+    /// Parses the outer header of a frame, and what belongs to a tunnel of this form.
     ///
     /// # Errors
     ///
     /// Says why it is not one of a balancer's.
-    fn outer(frame: &Frame<'_>) -> Result<Outer, Reason>;
+    fn outer<T: Tunnel>(frame: &Frame<'_>) -> Result<Outer, Reason>;
     /// Parses the header at `offset`, within an outer one.
     ///
     /// # Errors
@@ -97,6 +100,46 @@ pub struct Inner {
     pub is_plain: bool,
     /// The ECN field.
     pub ecn: u8,
+}
+
+/// Whether what an outer header carries is a tunnel of the same form itself, which names an
+/// alternative: the packet at `offset`.
+#[inline(always)]
+pub fn names_alternative<T: Tunnel, I: Family>(
+    frame: &Frame<'_>,
+    offset: usize,
+    inner: &Inner,
+) -> Result<bool, Reason> {
+    if !T::IS_UDP {
+        return Ok(is_ip(inner.protocol));
+    }
+    if inner.protocol != protocol::UDP || !inner.is_plain {
+        return Ok(false);
+    }
+    // To a VIP, it is a client's, whatever its port.
+    let udp = frame.at::<UdpHeader>(offset + I::HEADER_BYTES)?;
+    Ok(udp.destination_port_be == gue::PORT_BE && !I::is_for_vip(frame, offset)?)
+}
+
+/// What follows an IP header that ends at `end`, in a tunnel of this form: its protocol number, and
+/// bytes of it among the `payload_bytes` of the IP header. `number` is the IP header's.
+#[inline(always)]
+fn carried<T: Tunnel>(
+    frame: &Frame<'_>,
+    end: usize,
+    number: u8,
+    payload_bytes: usize,
+) -> Result<(u8, usize), Reason> {
+    if !T::IS_UDP {
+        return Ok((number, payload_bytes));
+    }
+    let udp_bytes = u16::from_be(frame.at::<UdpHeader>(end)?.length_be) as usize;
+    if udp_bytes <= T::BYTES || udp_bytes > payload_bytes {
+        return Err(Reason::Truncated);
+    }
+    let first = *frame.at::<u8>(end + T::BYTES)?;
+    let number = gue::carries(first).ok_or(Reason::GueVariant)?;
+    Ok((number, udp_bytes - T::BYTES))
 }
 
 /// Whether a protocol number is that of an IP packet.

@@ -14,7 +14,10 @@ use xlb_common::{
     reason::Action,
     wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader},
 };
-use xlb_ebpf::frame::Frame;
+use xlb_ebpf::{
+    frame::Frame,
+    tunnel::{Gue, Ipip, Tunnel},
+};
 
 use crate::{
     family::{Family, Inner, V4, V6},
@@ -62,7 +65,7 @@ fn decapsulate(frame: &mut Frame<'_>) -> Result<u32, Reason> {
 pub struct Outer {
     /// Protocol number of what it carries: IPv4 or IPv6.
     carries: u8,
-    /// Bytes of what it carries.
+    /// Bytes of the packet that it carries, and of what follows that.
     payload_bytes: usize,
     /// Its ECN field.
     ecn: u8,
@@ -71,32 +74,44 @@ pub struct Outer {
 /// The way of a packet whose outer header, if it has one, is of family `O`.
 #[inline(always)]
 fn unpack<O: Family>(frame: &mut Frame<'_>) -> Result<u32, Reason> {
-    let outer = O::outer(frame)?;
-    if outer.carries == protocol::IPV4 {
-        open::<O, V4>(frame, &outer)
+    if O::is_gue(frame) {
+        unpack_tunnel::<O, Gue>(frame)
     } else {
-        open::<O, V6>(frame, &outer)
+        unpack_tunnel::<O, Ipip>(frame)
+    }
+}
+
+#[inline(always)]
+fn unpack_tunnel<O: Family, T: Tunnel>(frame: &mut Frame<'_>) -> Result<u32, Reason> {
+    let outer = O::outer::<T>(frame)?;
+    if outer.carries == protocol::IPV4 {
+        open::<O, T, V4>(frame, &outer)
+    } else {
+        open::<O, T, V6>(frame, &outer)
     }
 }
 
 /// Opens a packet from a balancer: what it carries is for the host, or a packet for another backend,
 /// which is named by this as the alternative.
 #[inline(always)]
-fn open<O: Family, I: Family>(frame: &mut Frame<'_>, outer: &Outer) -> Result<u32, Reason> {
-    let inner = inner_of::<O, I>(frame, outer)?;
-    if family::is_ip(inner.protocol) {
-        take_out::<O, I>(frame, outer, &inner)?;
-        let second = I::outer(frame)?;
+fn open<O: Family, T: Tunnel, I: Family>(
+    frame: &mut Frame<'_>,
+    outer: &Outer,
+) -> Result<u32, Reason> {
+    let inner = inner_of::<O, T, I>(frame, outer)?;
+    if family::names_alternative::<T, I>(frame, O::END + T::BYTES, &inner)? {
+        take_out::<O, T, I>(frame, outer, &inner)?;
+        let second = I::outer::<T>(frame)?;
         return if second.carries == protocol::IPV4 {
-            give_chance::<I, V4>(frame, &second)
+            give_chance::<I, T, V4>(frame, &second)
         } else {
-            give_chance::<I, V6>(frame, &second)
+            give_chance::<I, T, V6>(frame, &second)
         };
     }
-    if !I::is_for_vip(frame, O::END)? {
+    if !I::is_for_vip(frame, O::END + T::BYTES)? {
         return Err(Reason::UnknownVip);
     }
-    take_out::<O, I>(frame, outer, &inner)?;
+    take_out::<O, T, I>(frame, outer, &inner)?;
     Err(Reason::Delivered)
 }
 
@@ -104,16 +119,19 @@ fn open<O: Family, I: Family>(frame: &mut Frame<'_>, outer: &Outer) -> Result<u3
 /// does not have the packet's socket; else gives it to the host. What is passed on has one header,
 /// so that it is not passed on again.
 #[inline(always)]
-fn give_chance<O: Family, I: Family>(frame: &mut Frame<'_>, outer: &Outer) -> Result<u32, Reason> {
-    let inner = inner_of::<O, I>(frame, outer)?;
-    if !I::is_for_vip(frame, O::END)? {
+fn give_chance<O: Family, T: Tunnel, I: Family>(
+    frame: &mut Frame<'_>,
+    outer: &Outer,
+) -> Result<u32, Reason> {
+    let inner = inner_of::<O, T, I>(frame, outer)?;
+    if !I::is_for_vip(frame, O::END + T::BYTES)? {
         return Err(Reason::UnknownVip);
     }
     let is_peer = O::is_to_peer(frame)?;
-    if is_peer && socket::is_missing::<I>(frame, O::END, &inner)? {
+    if is_peer && socket::is_missing::<I>(frame, O::END + T::BYTES, &inner)? {
         return pass_on::<O>(frame);
     }
-    take_out::<O, I>(frame, outer, &inner)?;
+    take_out::<O, T, I>(frame, outer, &inner)?;
     Err(if is_peer {
         Reason::FirstChoice
     } else {
@@ -122,8 +140,11 @@ fn give_chance<O: Family, I: Family>(frame: &mut Frame<'_>, outer: &Outer) -> Re
 }
 
 #[inline(always)]
-fn inner_of<O: Family, I: Family>(frame: &Frame<'_>, outer: &Outer) -> Result<Inner, Reason> {
-    let inner = I::inner(frame, O::END)?;
+fn inner_of<O: Family, T: Tunnel, I: Family>(
+    frame: &Frame<'_>,
+    outer: &Outer,
+) -> Result<Inner, Reason> {
+    let inner = I::inner(frame, O::END + T::BYTES)?;
     if inner.bytes > outer.payload_bytes {
         return Err(Reason::Truncated);
     }
@@ -132,18 +153,18 @@ fn inner_of<O: Family, I: Family>(frame: &Frame<'_>, outer: &Outer) -> Result<In
 
 /// Takes a packet out of its outer header.
 #[inline(always)]
-fn take_out<O: Family, I: Family>(
+fn take_out<O: Family, T: Tunnel, I: Family>(
     frame: &mut Frame<'_>,
     outer: &Outer,
     inner: &Inner,
 ) -> Result<(), Reason> {
     let ecn = ecn::decapsulated(inner.ecn, outer.ecn).ok_or(Reason::CongestionDrop)?;
     if ecn != inner.ecn {
-        I::set_ecn(frame, O::END, ecn)?;
+        I::set_ecn(frame, O::END + T::BYTES, ecn)?;
     }
     strip(
         frame,
-        O::END - size_of::<EthernetHeader>(),
+        O::END + T::BYTES - size_of::<EthernetHeader>(),
         I::ETHER_TYPE_BE,
     )
 }

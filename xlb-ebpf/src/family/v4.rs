@@ -4,12 +4,12 @@ use aya_ebpf::bindings::bpf_fib_lookup;
 use xlb_common::{
     checksum,
     endpoint::{self, Endpoint4, EndpointTarget},
-    flow,
+    flow, gue,
     maps::{Backend, FlowKey, NextHop, feature, protocol},
     reason::Reason,
-    wire::{ETHER_TYPE_IPV4_BE, EthernetHeader, IcmpHeader, Ipv4Header},
+    wire::{ETHER_TYPE_IPV4_BE, EthernetHeader, IcmpHeader, Ipv4Header, UdpHeader},
 };
-use xlb_ebpf::lpm;
+use xlb_ebpf::{lpm, tunnel::Tunnel};
 
 use super::Family;
 use crate::{
@@ -157,24 +157,30 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn encapsulate(
+    fn encapsulate<T: Tunnel>(
         frame: &mut Frame<'_>,
         backend: &Backend,
         mtu: u16,
-        _entropy: u32,
+        entropy: u32,
     ) -> Result<(), Reason> {
+        let outer_bytes = Self::OUTER_BYTES + T::BYTES;
         let inner = *frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
-        let total_length =
-            u32::from(u16::from_be(inner.total_length_be)) + size_of::<Ipv4Header>() as u32;
+        let total_length = u32::from(u16::from_be(inner.total_length_be)) + outer_bytes as u32;
         if total_length > u32::from(mtu) {
             return Err(Reason::TooBig);
         }
-        frame.grow_front(Self::OUTER_BYTES)?;
+        frame.grow_front(outer_bytes)?;
         frame.at_mut::<EthernetHeader>(0)?.ether_type_be = ETHER_TYPE_IPV4_BE;
         // Fragmentable packets stay so, and then need an identification (RFC 2003, section 3.1).
         let total_length_be = (total_length as u16).to_be();
         let flags_be = inner.flags_fragment_be & Ipv4Header::DONT_FRAGMENT_BE;
+        let number = if T::IS_UDP {
+            protocol::UDP
+        } else {
+            protocol::IPV4
+        };
         let sum = u64::from(backend.outer_sum)
+            + checksum::difference16(ttl_word(protocol::IPV4), ttl_word(number))
             + (u64::from(inner.tos) << 8)
             + u64::from(total_length_be)
             + u64::from(inner.identification_be)
@@ -186,11 +192,20 @@ impl Family for V4 {
             identification_be: inner.identification_be,
             flags_fragment_be: flags_be,
             ttl: xlb_common::maps::OUTER_TTL,
-            protocol: protocol::IPV4,
+            protocol: number,
             checksum: checksum::finish(sum),
             source_be: Self::address(&backend.outer_source),
             destination_be: Self::address(&backend.address),
         };
+        if T::IS_UDP {
+            *frame.at_mut::<UdpHeader>(Self::TRANSPORT_OFFSET)? = UdpHeader {
+                source_port_be: gue::source_port_be(entropy),
+                destination_port_be: gue::PORT_BE,
+                length_be: (total_length as u16 - Self::OUTER_BYTES as u16).to_be(),
+                // What is within has checksums of its own.
+                checksum: 0,
+            };
+        }
         Ok(())
     }
 
@@ -233,6 +248,11 @@ impl Family for V4 {
         [bytes[0], bytes[1], bytes[2], bytes[3]] = address.to_ne_bytes();
         bytes
     }
+}
+
+/// The word of an outer header with TTL and protocol.
+const fn ttl_word(number: u8) -> u16 {
+    u16::from_ne_bytes([xlb_common::maps::OUTER_TTL, number])
 }
 
 #[inline(always)]

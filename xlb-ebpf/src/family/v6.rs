@@ -4,12 +4,12 @@ use aya_ebpf::bindings::bpf_fib_lookup;
 use xlb_common::{
     checksum,
     endpoint::{self, Endpoint6, EndpointTarget},
-    flow,
+    flow, gue,
     maps::{Backend, FlowKey, NextHop, feature, protocol},
     reason::Reason,
-    wire::{ETHER_TYPE_IPV6_BE, EthernetHeader, IcmpHeader, Ipv6Header, extension},
+    wire::{ETHER_TYPE_IPV6_BE, EthernetHeader, IcmpHeader, Ipv6Header, UdpHeader, extension},
 };
-use xlb_ebpf::lpm;
+use xlb_ebpf::{lpm, tunnel::Tunnel};
 
 use super::Family;
 use crate::{
@@ -152,19 +152,21 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn encapsulate(
+    fn encapsulate<T: Tunnel>(
         frame: &mut Frame<'_>,
         backend: &Backend,
         mtu: u16,
         entropy: u32,
     ) -> Result<(), Reason> {
         let inner = *frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
-        let payload =
-            u32::from(u16::from_be(inner.payload_length_be)) + size_of::<Ipv6Header>() as u32;
+        let payload = u32::from(u16::from_be(inner.payload_length_be))
+            + size_of::<Ipv6Header>() as u32
+            + T::BYTES as u32;
+        let has_checksum = !T::IS_UDP || Self::has_checksum(frame, &inner)?;
         if payload + size_of::<Ipv6Header>() as u32 > u32::from(mtu) {
             return Err(Reason::TooBig);
         }
-        frame.grow_front(Self::OUTER_BYTES)?;
+        frame.grow_front(Self::OUTER_BYTES + T::BYTES)?;
         frame.at_mut::<EthernetHeader>(0)?.ether_type_be = ETHER_TYPE_IPV6_BE;
         // Version and traffic class as inside; the flow label is where routers look for entropy
         // (RFC 6438).
@@ -172,11 +174,27 @@ impl Family for V6 {
         *frame.at_mut::<Ipv6Header>(NETWORK_OFFSET)? = Ipv6Header {
             version_class_flow_be: (class | (entropy & 0x000f_ffff)).to_be(),
             payload_length_be: (payload as u16).to_be(),
-            next_header: protocol::IPV6,
+            next_header: if T::IS_UDP {
+                protocol::UDP
+            } else {
+                protocol::IPV6
+            },
             hop_limit: xlb_common::maps::OUTER_TTL,
             source: Self::address(&backend.outer_source),
             destination: Self::address(&backend.address),
         };
+        if T::IS_UDP {
+            let mut udp = UdpHeader {
+                source_port_be: gue::source_port_be(entropy),
+                destination_port_be: gue::PORT_BE,
+                length_be: (payload as u16).to_be(),
+                checksum: 0,
+            };
+            if has_checksum {
+                udp.checksum = gue::checksum6(backend.outer_sum.into(), &udp, &inner);
+            }
+            *frame.at_mut::<UdpHeader>(Self::TRANSPORT_OFFSET)? = udp;
+        }
         Ok(())
     }
 
@@ -217,6 +235,19 @@ impl Family for V6 {
     fn event_address(address: [u64; 2]) -> [u8; 16] {
         // SAFETY: both are sixteen plain bytes.
         unsafe { core::mem::transmute(address) }
+    }
+}
+
+impl V6 {
+    /// Whether a packet has a checksum that covers all of it but its IP header. Around one that has
+    /// not, a UDP header goes without as well (RFC 6935).
+    #[inline(always)]
+    fn has_checksum(frame: &Frame<'_>, ip: &Ipv6Header) -> Result<bool, Reason> {
+        Ok(match ip.next_header {
+            protocol::TCP | protocol::ICMPV6 => true,
+            protocol::UDP => frame.at::<UdpHeader>(Self::TRANSPORT_OFFSET)?.checksum != 0,
+            _ => false,
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::config::{Forward, Named, Policy, Pool, Protocol, Service, rules::Role, suggest};
 
 /// Modes that the design has and this version lacks.
-const NOT_BUILT: &[&str] = &["gue", "full-nat", "local"];
+const NOT_BUILT: &[&str] = &["full-nat", "local"];
 
 /// What was read of a service. The service is missing when too little of it is sound.
 pub(super) struct Decoded {
@@ -153,8 +153,9 @@ fn second_chance(
     if !boolean(value, out).unwrap_or(false) {
         return false;
     }
-    let fault = if forward.is_some_and(|forward| forward != Forward::Ipip) {
-        "needs `forward = \"ipip\"`: only an outer header can name another backend".to_owned()
+    let fault = if forward.is_some_and(|forward| !matches!(forward, Forward::Ipip | Forward::Gue)) {
+        "needs `forward = \"ipip\"` or `\"gue\"`: only an outer header can name another backend"
+            .to_owned()
     } else if protocol == Some(Protocol::Udp) {
         "is for TCP: a backend can't tell whose a datagram is".to_owned()
     } else if policy.decides_by_connection() {

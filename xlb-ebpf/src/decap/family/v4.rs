@@ -3,11 +3,13 @@
 use xlb_common::{
     checksum,
     decap::{Hop, Reason},
-    wire::{ETHER_TYPE_IPV4_BE, Ipv4Header, TcpHeader},
+    gue,
+    maps::protocol,
+    wire::{ETHER_TYPE_IPV4_BE, Ipv4Header, TcpHeader, UdpHeader},
 };
-use xlb_ebpf::{frame::Frame, lpm};
+use xlb_ebpf::{frame::Frame, lpm, tunnel::Tunnel};
 
-use super::{Family, Inner, OUTER, is_ip};
+use super::{Family, Inner, OUTER, carried, is_ip};
 use crate::{
     Outer,
     maps::{ALTERNATIVES4, BALANCERS4, LOCAL_VIPS4, PEERS4},
@@ -34,14 +36,28 @@ impl Family for V4 {
     const END: usize = OUTER + size_of::<Ipv4Header>();
 
     #[inline(always)]
-    fn outer(frame: &Frame<'_>) -> Result<Outer, Reason> {
+    fn is_gue(frame: &Frame<'_>) -> bool {
+        let (Ok(ip), Ok(udp)) = (
+            frame.at::<Ipv4Header>(OUTER),
+            frame.at::<UdpHeader>(Self::END),
+        ) else {
+            return false;
+        };
+        ip.version_ihl == Ipv4Header::VERSION_IHL
+            && ip.protocol == protocol::UDP
+            && ip.flags_fragment_be & Ipv4Header::FRAGMENT_OFFSET_BE == 0
+            && udp.destination_port_be == gue::PORT_BE
+    }
+
+    #[inline(always)]
+    fn outer<T: Tunnel>(frame: &Frame<'_>) -> Result<Outer, Reason> {
         let Ok(ip) = frame.at::<Ipv4Header>(OUTER) else {
             return Err(Reason::BadHeader);
         };
         if ip.version_ihl < VERSION_IHL_MIN || ip.version_ihl > VERSION_IHL_MAX {
             return Err(Reason::BadHeader);
         }
-        if !is_ip(ip.protocol) {
+        if !T::IS_UDP && !is_ip(ip.protocol) {
             return Err(Reason::NotEncapsulated);
         }
         if lpm::get4(&BALANCERS4, ip.source_be).is_none() {
@@ -60,10 +76,14 @@ impl Family for V4 {
         if bytes < size_of::<Ipv4Header>() || OUTER + bytes > frame.length() {
             return Err(Reason::Truncated);
         }
+        let ecn = ip.tos & ECN;
+        let payload_bytes = bytes - size_of::<Ipv4Header>();
+        let (carries, payload_bytes) =
+            carried::<T>(frame, Self::END, ip.protocol, payload_bytes)?;
         Ok(Outer {
-            carries: ip.protocol,
-            payload_bytes: bytes - size_of::<Ipv4Header>(),
-            ecn: ip.tos & ECN,
+            carries,
+            payload_bytes,
+            ecn,
         })
     }
 

@@ -2,11 +2,15 @@
 
 use xlb_common::{
     decap::{Hop, Reason},
-    wire::{ETHER_TYPE_IPV6_BE, Ipv6FragmentHeader, Ipv6Header, TcpHeader, extension},
+    gue,
+    maps::protocol,
+    wire::{
+        ETHER_TYPE_IPV6_BE, Ipv6FragmentHeader, Ipv6Header, TcpHeader, UdpHeader, extension,
+    },
 };
-use xlb_ebpf::{frame::Frame, lpm};
+use xlb_ebpf::{frame::Frame, lpm, tunnel::Tunnel};
 
-use super::{Family, Inner, OUTER, is_ip};
+use super::{Family, Inner, OUTER, carried, is_ip};
 use crate::{
     Outer,
     maps::{ALTERNATIVES6, BALANCERS6, LOCAL_VIPS6, PEERS6},
@@ -31,7 +35,18 @@ impl Family for V6 {
     const END: usize = OUTER + size_of::<Ipv6Header>();
 
     #[inline(always)]
-    fn outer(frame: &Frame<'_>) -> Result<Outer, Reason> {
+    fn is_gue(frame: &Frame<'_>) -> bool {
+        let (Ok(ip), Ok(udp)) = (
+            frame.at::<Ipv6Header>(OUTER),
+            frame.at::<UdpHeader>(Self::END),
+        ) else {
+            return false;
+        };
+        ip.next_header == protocol::UDP && udp.destination_port_be == gue::PORT_BE
+    }
+
+    #[inline(always)]
+    fn outer<T: Tunnel>(frame: &Frame<'_>) -> Result<Outer, Reason> {
         let Ok(ip) = frame.at::<Ipv6Header>(OUTER) else {
             return Err(Reason::BadHeader);
         };
@@ -47,7 +62,7 @@ impl Family for V6 {
                 Err(_) => return Err(Reason::NotEncapsulated),
             };
         }
-        if !is_ip(carries) {
+        if !T::IS_UDP && !is_ip(carries) {
             return Err(Reason::NotEncapsulated);
         }
         if lpm::get6(&BALANCERS6, ip.source).is_none() {
@@ -60,10 +75,12 @@ impl Family for V6 {
         if Self::END + payload_bytes > frame.length() {
             return Err(Reason::Truncated);
         }
+        let ecn = ecn(first);
+        let (carries, payload_bytes) = carried::<T>(frame, Self::END, carries, payload_bytes)?;
         Ok(Outer {
             carries,
             payload_bytes,
-            ecn: ecn(first),
+            ecn,
         })
     }
 

@@ -196,10 +196,10 @@ fn services() {
         (
             "\"dnat\"",
             (
-                "\"gue\"",
-                "`forward = \"gue\"` is not built yet",
+                "\"local\"",
+                "`forward = \"local\"` is not built yet",
                 (13, 11),
-                "use one of `dnat`, `l2-dsr`, `ipip`",
+                "use one of `dnat`, `l2-dsr`, `ipip`, `gue`",
             ),
         ),
         (

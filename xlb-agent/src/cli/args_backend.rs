@@ -47,8 +47,8 @@ pub(super) enum BackendCommand {
     Weight(WeightArgs),
     /// Make this host a backend that unpacks what balancers send it.
     ///
-    /// It attaches an XDP program that takes packets out of the IP headers that balancers put around
-    /// them (`forward = "ipip"`), puts the VIPs on the loopback interface, and keeps the host from
+    /// It attaches an XDP program that takes packets out of the headers that balancers put around
+    /// them (`forward = "ipip"` or `"gue"`), puts the VIPs on the loopback interface, and keeps the host from
     /// answering ARP for them. SIGHUP reads the file again. SIGTERM and SIGINT end the command while
     /// packets are unpacked on; `xlb-agent backend unload` undoes everything. The pins are in the
     /// directory `backend` below the pin directory.

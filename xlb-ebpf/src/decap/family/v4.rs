@@ -78,8 +78,7 @@ impl Family for V4 {
         }
         let ecn = ip.tos & ECN;
         let payload_bytes = bytes - size_of::<Ipv4Header>();
-        let (carries, payload_bytes) =
-            carried::<T>(frame, Self::END, ip.protocol, payload_bytes)?;
+        let (carries, payload_bytes) = carried::<T>(frame, Self::END, ip.protocol, payload_bytes)?;
         Ok(Outer {
             carries,
             payload_bytes,

@@ -4,9 +4,7 @@ use xlb_common::{
     decap::{Hop, Reason},
     gue,
     maps::protocol,
-    wire::{
-        ETHER_TYPE_IPV6_BE, Ipv6FragmentHeader, Ipv6Header, TcpHeader, UdpHeader, extension,
-    },
+    wire::{ETHER_TYPE_IPV6_BE, Ipv6FragmentHeader, Ipv6Header, TcpHeader, UdpHeader, extension},
 };
 use xlb_ebpf::{frame::Frame, lpm, tunnel::Tunnel};
 

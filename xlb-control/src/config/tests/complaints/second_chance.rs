@@ -27,7 +27,7 @@ fn it_is_refused_where_it_cannot_be() {
             "l2-dsr",
             (
                 "second_chance = true",
-                "`second_chance` needs `forward = \"ipip\"`: only an outer header can name another backend",
+                "`second_chance` needs `forward = \"ipip\"` or `\"gue\"`: only an outer header can name another backend",
                 (15, 17),
                 "remove it",
             ),

@@ -62,6 +62,11 @@ impl Apt {
             .collect()
     }
 
+    /// What this system calls a package of Debian 12.
+    pub(crate) fn named(&self, package: &'static str) -> &'static str {
+        named(package, is_known)
+    }
+
     /// Installs packages without starting their services, and without removing any other package.
     pub(crate) fn install(&self, packages: &[&str]) -> Result<()> {
         say(&format!("Installing {}", packages.join(" ")));
@@ -84,6 +89,20 @@ impl Apt {
         } else {
             Command::new(program)
         }
+    }
+}
+
+/// Names that other releases and Ubuntu have for packages of Debian 12. Ubuntu's bpftool belongs to
+/// the tools of its kernel.
+const OTHER_NAMES: [(&str, &str); 2] =
+    [("bpftool", "linux-tools-generic"), ("nginx-light", "nginx")];
+
+/// The package itself where it is known, or neither is.
+fn named(package: &'static str, is_known: impl Fn(&str) -> bool) -> &'static str {
+    let other = OTHER_NAMES.iter().find(|(debian, _)| *debian == package);
+    match other {
+        Some((_, other)) if !is_known(package) && is_known(other) => other,
+        Some(_) | None => package,
     }
 }
 
@@ -116,5 +135,15 @@ mod tests {
             "curl:\n  Installed: (none)\n  Candidate: (none)\n"
         ));
         assert!(!has_candidate(""));
+    }
+
+    #[test]
+    fn a_package_that_is_not_known_may_have_another_name() {
+        let ubuntu = |package: &str| ["linux-tools-generic", "nginx-light"].contains(&package);
+        assert_eq!(named("bpftool", ubuntu), "linux-tools-generic");
+        assert_eq!(named("nginx-light", ubuntu), "nginx-light");
+        assert_eq!(named("bpftool", |_| true), "bpftool");
+        assert_eq!(named("bpftool", |_| false), "bpftool");
+        assert_eq!(named("curl", |_| false), "curl");
     }
 }

@@ -87,6 +87,7 @@ fn steps() -> Vec<Step> {
             command.env("RUSTDOCFLAGS", "-D warnings");
             command
         }),
+        command_step("Documentation of the eBPF crate", ebpf_documentation()),
         Step {
             name: "Licences of the dependencies",
             reproduce: "cargo xtask check".to_owned(),
@@ -129,14 +130,28 @@ fn ebpf_on_host() -> Command {
     command
 }
 
-/// The Rust of a distribution has no clippy, and the clippy of another Rust can't build its `core`.
-/// So the crate is checked as if it were for the host, which has a `core` and unwinds no panic.
 fn ebpf_lints() -> Command {
+    let mut command = ebpf_as_if_for_host("clippy");
+    command.args(["--", "-D", "warnings"]);
+    command
+}
+
+fn ebpf_documentation() -> Command {
+    let mut command = ebpf_as_if_for_host("doc");
+    command
+        .args(["--no-deps", "--document-private-items"])
+        .env("RUSTDOCFLAGS", "-D warnings");
+    command
+}
+
+/// The Rust of a distribution has neither clippy nor rustdoc, and those of another Rust can't build
+/// its `core`. So the crate is checked as if it were for the host, which has a `core` and unwinds no
+/// panic.
+fn ebpf_as_if_for_host(subcommand: &str) -> Command {
     let mut command = ebpf_on_host();
     command
-        .args(["clippy", "--target-dir"])
+        .args([subcommand, "--target-dir"])
         .arg(workspace::target_dir().join("ebpf-lints"))
-        .args(["--", "-D", "warnings"])
         .env("RUSTFLAGS", "-C panic=abort")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     command

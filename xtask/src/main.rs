@@ -3,6 +3,7 @@
 mod apt;
 mod bench;
 mod build;
+mod by_hand;
 mod check;
 mod churn;
 mod demo;
@@ -35,8 +36,8 @@ struct Arguments {
 enum Command {
     /// Finds or installs all that the build and the tests need.
     ///
-    /// On Debian it installs what is missing with apt-get and cargo; on other systems it prints the
-    /// commands to type. It starts no service. When nothing is missing it uses no network.
+    /// On Debian and Ubuntu it installs what is missing with apt-get and cargo; on other systems, and
+    /// for what apt does not have, it prints the commands to type. It starts no service. When nothing is missing it uses no network.
     ///
     /// Example: cargo xtask setup --check
     #[command(verbatim_doc_comment)]

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     apt::Apt,
+    by_hand,
     process::{self, say},
     requirements::{
         COMPILER_PACKAGES, LINKER_LLVM, LINKER_PACKAGES, LINKER_VERSION, Tool, missing_bench_tools,
@@ -14,6 +15,8 @@ use crate::{
     toolchain::{self, Missing, Toolchain},
     workspace,
 };
+
+const TESTS_NEED: &str = "The demonstration and the tests need";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -28,17 +31,37 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return report();
     }
     let started = Instant::now();
-    let toolchain = ensure_toolchain();
+    if Apt::find().is_none() {
+        refuse_what_is_missing()?;
+    }
     // The one group is of use without the other, so both are tried before either is complained of.
-    let tools = ensure_tools();
-    let toolchain = toolchain?;
-    tools?;
+    let toolchain = match (ensure_toolchain(), ensure_tools()) {
+        (toolchain, Ok(())) => toolchain?,
+        (Ok(_), Err(tools)) => return Err(tools),
+        (Err(toolchain), Err(tools)) => bail!("{toolchain:#}\n\n{tools:#}"),
+    };
     say(&format!(
         "Ready: eBPF is built by {}, linked by {} ({:.1} s)",
         toolchain.compiler.name,
         toolchain.linker.display(),
         started.elapsed().as_secs_f64()
     ));
+    Ok(())
+}
+
+/// Names all that is missing together, where nothing can be installed.
+fn refuse_what_is_missing() -> Result<()> {
+    let missing = toolchain::choose(&toolchain::probe()).err();
+    let tools = missing_tools();
+    if let Some(missing) = missing {
+        say(&format!("The build needs {missing}"));
+    }
+    if !tools.is_empty() {
+        say(&format!("{TESTS_NEED} {}", commands(&tools)));
+    }
+    if missing.is_some() || !tools.is_empty() {
+        bail!("{}", by_hand::commands(missing, &tools));
+    }
     Ok(())
 }
 
@@ -50,7 +73,7 @@ pub(crate) fn ensure_toolchain() -> Result<Toolchain> {
     };
     say(&format!("The build needs {missing}"));
     let Some(apt) = Apt::find() else {
-        bail!("{}", by_hand(Some(missing), &[]));
+        bail!("{}", by_hand::commands(Some(missing), &[]));
     };
     if missing == Missing::Compiler {
         let packages = [COMPILER_PACKAGES, LINKER_PACKAGES].concat();
@@ -59,13 +82,13 @@ pub(crate) fn ensure_toolchain() -> Result<Toolchain> {
     match toolchain::choose(&toolchain::probe()) {
         Ok(found) => Ok(found),
         Err(Missing::Linker { compiler_llvm }) => ensure_linker(&apt, compiler_llvm),
-        Err(missing @ Missing::Compiler) => bail!("{}", by_hand(Some(missing), &[])),
+        Err(missing @ Missing::Compiler) => bail!("{}", by_hand::commands(Some(missing), &[])),
     }
 }
 
 /// Makes sure that all is there that the demonstration and the tests call.
 pub(crate) fn ensure_tools() -> Result<()> {
-    ensure("The demonstration and the tests need", missing_tools)
+    ensure(TESTS_NEED, missing_tools)
 }
 
 /// Makes sure that all is there that the benchmark calls besides.
@@ -80,14 +103,14 @@ fn ensure(who_needs: &str, missing: impl Fn() -> Vec<Tool>) -> Result<()> {
     }
     say(&format!("{who_needs} {}", commands(&before)));
     let Some(apt) = Apt::find() else {
-        bail!("{}", by_hand(None, &before));
+        bail!("{}", by_hand::commands(None, &before));
     };
-    let packages: Vec<&str> = before.iter().map(|tool| tool.package).collect();
     apt.update()?;
+    let packages: Vec<&str> = before.iter().map(|tool| apt.named(tool.package)).collect();
     apt.install(&packages)?;
     let after = missing();
     if !after.is_empty() {
-        bail!("{}", by_hand(None, &after));
+        bail!("{}", by_hand::commands(None, &after));
     }
     Ok(())
 }
@@ -95,7 +118,7 @@ fn ensure(who_needs: &str, missing: impl Fn() -> Vec<Tool>) -> Result<()> {
 fn ensure_linker(apt: &Apt, compiler_llvm: u32) -> Result<Toolchain> {
     let missing = Missing::Linker { compiler_llvm };
     if compiler_llvm > LINKER_LLVM {
-        bail!("{}", by_hand(Some(missing), &[]));
+        bail!("{}", by_hand::commands(Some(missing), &[]));
     }
     let llvm_config = format!("/usr/lib/llvm-{LINKER_LLVM}/bin/llvm-config");
     if !std::path::Path::new(&llvm_config).exists() || workspace::find_command("cc").is_none() {
@@ -106,7 +129,7 @@ fn ensure_linker(apt: &Apt, compiler_llvm: u32) -> Result<Toolchain> {
     ));
     process::run(&mut install_linker())?;
     toolchain::choose(&toolchain::probe())
-        .or_else(|missing| bail!("{}", by_hand(Some(missing), &[])))
+        .or_else(|missing| bail!("{}", by_hand::commands(Some(missing), &[])))
 }
 
 fn install_linker() -> Command {
@@ -127,7 +150,7 @@ fn install_known(apt: &Apt, packages: &[&str], missing: Missing) -> Result<()> {
     let unknown = apt.unknown(packages);
     if !unknown.is_empty() {
         say(&format!("apt does not know {}", unknown.join(" ")));
-        bail!("{}", by_hand(Some(missing), &[]));
+        bail!("{}", by_hand::commands(Some(missing), &[]));
     }
     apt.install(packages)
 }
@@ -173,45 +196,4 @@ fn report() -> Result<()> {
 fn commands(tools: &[Tool]) -> String {
     let names: Vec<&str> = tools.iter().map(|tool| tool.command).collect();
     names.join(", ")
-}
-
-/// What to type on a system that setup does not know, or where it may install nothing.
-fn by_hand(missing: Option<Missing>, tools: &[Tool]) -> String {
-    let mut lines =
-        vec!["setup can't install what is missing here. Type this yourself:".to_owned()];
-    if missing == Some(Missing::Compiler) {
-        lines.push("    rustup toolchain install nightly --component rust-src".to_owned());
-    }
-    if missing.is_some() {
-        lines.push("    cargo install bpf-linker".to_owned());
-    }
-    if !tools.is_empty() {
-        let packages: Vec<&str> = tools.iter().map(|tool| tool.package).collect();
-        lines.push(
-            "and, with your system's package manager, install (by their names in Debian):".into(),
-        );
-        lines.push(format!("    {}", packages.join(" ")));
-    }
-    lines.push("Then run `cargo xtask setup` again.".to_owned());
-    lines.join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::requirements::TOOLS;
-
-    #[test]
-    fn by_hand_asks_only_for_what_is_missing() {
-        let text = by_hand(Some(Missing::Linker { compiler_llvm: 23 }), &[]);
-        assert!(text.contains("cargo install bpf-linker"));
-        assert!(!text.contains("rustup toolchain"));
-
-        let text = by_hand(Some(Missing::Compiler), &[]);
-        assert!(text.contains("rustup toolchain install nightly --component rust-src"));
-
-        let text = by_hand(None, &TOOLS[..2]);
-        assert!(text.contains("    iproute2 ethtool"));
-        assert!(!text.contains("cargo install"));
-    }
 }

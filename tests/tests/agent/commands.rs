@@ -46,8 +46,15 @@ fn questions(stage: &Stage) {
     let file = stage::usual(&stage.topology);
     let file = stage.topology.lab.write_file("good.toml", &file);
     let check = format!("check {}", file.display());
-    let cases: [(&str, &str, &str, Value); 10] = [
+    let cases: [(&str, &str, &str, Value); 11] = [
         ("status", "health   up", "/health", json!("up")),
+        // Three pools of the default size.
+        (
+            "status",
+            "RING          49.1k   98.3k",
+            "/maps/7/used",
+            json!(49_143),
+        ),
         ("health", "L4OK", "/0/reason", json!("L4OK")),
         ("health web", "L4OK", "/1/service", json!("web")),
         ("backend list", "10.80.1.12:7007", "/0/pool", json!("echo")),

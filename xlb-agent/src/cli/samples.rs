@@ -165,8 +165,9 @@ pub(super) fn status() -> Status {
         services: services(),
         changes: changes(),
         maps: vec![
-            map("RING", 32_762, 65_536, 131_072),
-            map("FLOWS", 0, 65_536, 8_388_608),
+            map("RING", Some(32_762), 65_536, 131_072),
+            map("FLOWS", Some(0), 65_536, 8_388_608),
+            map("COUNTERS", None, 96, 13_312),
         ],
         reasons: vec![
             ReasonCount {

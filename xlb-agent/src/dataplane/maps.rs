@@ -116,9 +116,12 @@ impl Maps {
             || self.replies6.wants_grace()
     }
 
-    /// The maps with their names, and how many entries are in use where that is cheap to tell.
+    /// The maps with their names, and how many entries are in use where that is cheap to tell. Of an
+    /// arena the entries are those within its blocks.
     pub(super) fn used(&self) -> Vec<(&'static str, BorrowedFd<'_>, Option<u64>)> {
         let count = |used: usize| Some(used as u64);
+        let named = || self.pools.iter().filter(|p| p.name.first() != Some(&0));
+        let slots = Some(named().map(|pool| u64::from(pool.ring_slots)).sum());
         vec![
             (
                 name::VIPS4,
@@ -155,19 +158,10 @@ impl Maps {
                         .count(),
                 ),
             ),
-            (
-                name::POOLS,
-                self.pools.as_fd(),
-                count(
-                    self.pools
-                        .iter()
-                        .filter(|p| p.name.first() != Some(&0))
-                        .count(),
-                ),
-            ),
-            (name::RING, self.ring.as_fd(), None),
-            (name::SLOTS, self.slots.as_fd(), None),
-            (name::LAST_MISS, self.last_miss.as_fd(), None),
+            (name::POOLS, self.pools.as_fd(), count(named().count())),
+            (name::RING, self.ring.as_fd(), slots),
+            (name::SLOTS, self.slots.as_fd(), slots),
+            (name::LAST_MISS, self.last_miss.as_fd(), slots),
             (name::PENDING, self.pending.as_fd(), None),
             (name::FLOWS, self.flows.as_fd(), None),
             (name::SEQUENCES, self.sequences.as_fd(), None),

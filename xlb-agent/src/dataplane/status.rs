@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use xlb_common::{limits::BLOCK_ENTRIES, maps::name};
+
 use super::{
     Dataplane,
     attach::{self, AttachMode},
@@ -55,8 +57,8 @@ pub struct MapStatus {
     pub name: &'static str,
     /// The kernel's number of it.
     pub id: u32,
-    /// Entries that it has room for.
-    pub entries: u32,
+    /// Entries that it has room for; of an arena those within its blocks.
+    pub entries: u64,
     /// Entries in use, where that has a meaning.
     pub used: Option<u64>,
     /// Bytes of kernel memory; `None`: the process may not see it.
@@ -108,7 +110,7 @@ pub(super) fn status(dataplane: &Dataplane) -> Result<Status, DataplaneError> {
             Ok(MapStatus {
                 name,
                 id: info.id,
-                entries: info.entries,
+                entries: u64::from(info.entries) * entries_per_value(name),
                 used,
                 memory_bytes: memory_bytes(map),
             })
@@ -119,6 +121,14 @@ pub(super) fn status(dataplane: &Dataplane) -> Result<Status, DataplaneError> {
         interfaces,
         maps,
     })
+}
+
+/// Entries in a value of a map: the arenas hold blocks of them.
+fn entries_per_value(map: &str) -> u64 {
+    match map {
+        name::RING | name::SLOTS | name::LAST_MISS | name::SEQUENCES => BLOCK_ENTRIES as u64,
+        _ => 1,
+    }
 }
 
 fn memory_bytes(map: BorrowedFd<'_>) -> Option<u64> {

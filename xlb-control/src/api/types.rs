@@ -249,9 +249,9 @@ pub struct HealthStatus {
 pub struct MapStatus {
     /// Name of the map.
     pub name: String,
-    /// Entries in use.
-    pub used: u64,
-    /// Entries that fit.
+    /// Entries in use; none where nobody counts them.
+    pub used: Option<u64>,
+    /// Entries that fit; of the maps that hold rings, slots.
     pub capacity: u64,
     /// Memory that the map takes, in bytes.
     pub bytes: u64,

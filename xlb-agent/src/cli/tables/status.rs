@@ -6,7 +6,7 @@ use xlb_control::api::{
     InterfaceStatus, MapStatus, PoolStatus, ProgramStatus, ReasonCount, Status,
 };
 
-use super::{changes, layout, services};
+use super::{changes, layout, or_dash, services};
 use crate::cli::{
     units::{bytes, count, duration_s, percent},
     values::name,
@@ -138,9 +138,9 @@ fn maps(maps: &[MapStatus]) -> String {
         maps.iter().map(|map| {
             [
                 map.name.clone(),
-                count(map.used),
+                or_dash(map.used.map(count)),
                 count(map.capacity),
-                percent(map.used, map.capacity),
+                or_dash(map.used.map(|used| percent(used, map.capacity))),
                 bytes(map.bytes),
             ]
         }),
@@ -194,9 +194,10 @@ CHANGE           OF     BACKEND         VALUE   EFFECT
 backend-drain    web    10.0.1.8:8080   300s    in force
 service-remove   mail   -               -       none: there is no service `mail`; use one of `dns-front`, `web`
 
-MAP     USED    CAPACITY   FILL    MEMORY
-RING    32.7k   65.5k      49.9%   128.0 KiB
-FLOWS   0       65.5k      0.0%    8.0 MiB
+MAP        USED    CAPACITY   FILL    MEMORY
+RING       32.7k   65.5k      49.9%   128.0 KiB
+FLOWS      0       65.5k      0.0%    8.0 MiB
+COUNTERS   -       96         -       13.0 KiB
 
 REASON      ACTION   PACKETS
 forwarded   tx       1.2M

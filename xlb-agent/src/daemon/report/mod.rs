@@ -32,7 +32,7 @@ impl Daemon {
                     for (name, used) in counts {
                         let map = status.maps.iter_mut().find(|map| map.name == name);
                         if let Some(map) = map {
-                            map.used = used;
+                            map.used = Some(used);
                         }
                     }
                 }
@@ -66,8 +66,8 @@ impl Daemon {
                     .iter()
                     .map(|map| MapStatus {
                         name: map.name.to_owned(),
-                        used: map.used.unwrap_or(0),
-                        capacity: u64::from(map.entries),
+                        used: map.used,
+                        capacity: map.entries,
                         bytes: map.memory_bytes.unwrap_or(0),
                     })
                     .collect(),

@@ -16,6 +16,7 @@ mod values;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    net::SocketAddr,
     ops::Range,
 };
 
@@ -139,6 +140,10 @@ impl Document {
         let Some(name) = decoded.name else { return };
         if let Some(first) = self.service_places.get(&name) {
             complain_of_repeated("service", &name, decoded.places.name, &first.name, out);
+            // Who copies a service and forgets its name may have forgotten its VIP, too.
+            if let Some(service) = &decoded.service {
+                self.complain_of_vip(service, &decoded.places.vip, out);
+            }
             return;
         }
         if let Some((pool, places)) = decoded.inline {
@@ -165,6 +170,31 @@ impl Document {
         } else if let Some(pool) = decoded.names_pool {
             self.incomplete.push((name, pool));
         }
+    }
+
+    /// The VIP of a service whose name is taken must not be taken as well.
+    fn complain_of_vip(&self, service: &Service, span: &Range<usize>, out: &mut Complaints<'_>) {
+        let listener = |service: &Service| (service.vip, service.port, service.protocol);
+        let mut services = self.services.values();
+        let Some(other) = services.find(|other| listener(other) == listener(service)) else {
+            return;
+        };
+        let vip = SocketAddr::new(service.vip, service.port);
+        let help = "give one of them another VIP, port or protocol";
+        let place = self
+            .service_places
+            .get(&other.name)
+            .map_or_else(String::new, |places| {
+                format!("; the other is at {}", out.place(&places.vip))
+            });
+        out.error(
+            span.clone(),
+            format!(
+                "services `{}` and `{}` both have the VIP {vip}/{}",
+                other.name, service.name, service.protocol
+            ),
+            format!("{help}{place}"),
+        );
     }
 
     fn finish(self, dataplane: Dataplane, mut out: Complaints<'_>) -> Result<Loaded, Diagnostics> {

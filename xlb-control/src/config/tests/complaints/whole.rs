@@ -95,6 +95,12 @@ fn rules_between_the_parts() {
             "the first is at xlb.toml:10:8",
         ),
         (
+            "[[service]]\nname = \"web\"\nvip = \"192.0.2.10\"\nport = 443\nforward = \"dnat\"\npool = \"web\"\n",
+            "services `web` and `web` both have the VIP 192.0.2.10:443/tcp",
+            (17, 7),
+            "the other is at xlb.toml:11:7",
+        ),
+        (
             "[[service]]\nname = \"api\"\nvip = \"192.0.2.10\"\nport = 443\nforward = \"gue\"\npool = \"web\"\n",
             "services `api` and `web` both have the VIP 192.0.2.10:443/tcp",
             (17, 7),

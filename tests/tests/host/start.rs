@@ -177,3 +177,18 @@ fn a_capability_that_is_missing_is_named() {
         "{said}"
     );
 }
+
+#[test]
+fn a_kernel_that_is_too_old_is_named() {
+    let topology = Topology::one_link(&Lab::new("old"), 1);
+    let said = refusal(
+        &topology.balancer.ns,
+        &Services::plain().config(&topology.backends),
+        // The agent is told that it runs on Linux 2.6.
+        &["setarch", "--uname-2.6"],
+    );
+    assert!(
+        said.contains("Linux 2.6.") && said.contains("is too old: xlb needs 5.15 or newer"),
+        "{said}"
+    );
+}

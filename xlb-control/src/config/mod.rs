@@ -58,7 +58,7 @@ pub enum ConfigError {
         error: io::Error,
     },
     /// The file is too large to be meant.
-    #[error("read {}: it is larger than {} MiB; name another file with --config", path.display(), limits::MAX_FILE_BYTES >> 20)]
+    #[error("read {}: it is larger than {} MiB; name another file", path.display(), limits::MAX_FILE_BYTES >> 20)]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -123,9 +123,9 @@ const fn advice(kind: io::ErrorKind) -> &'static str {
         reason = "the system has many kinds of errors, and most have the same advice"
     )]
     match kind {
-        io::ErrorKind::NotFound => "create it, or name another one with --config",
+        io::ErrorKind::NotFound => "create it, or name another file",
         io::ErrorKind::PermissionDenied => "run as a user that may read it, or change its mode",
         io::ErrorKind::IsADirectory => "name the file in it with --config",
-        _ => "check the path and its file system, or name another file with --config",
+        _ => "check the path and its file system, or name another file",
     }
 }

@@ -178,7 +178,7 @@ fn a_file_that_cannot_be_read_says_what_to_do() {
     assert_eq!(
         error.to_string(),
         "read /nonexistent/xlb.toml: No such file or directory (os error 2); create it, or name \
-         another one with --config"
+         another file"
     );
     let error = Config::load("/".as_ref()).unwrap_err();
     assert!(matches!(error, ConfigError::Read { .. }), "{error}");

@@ -34,7 +34,8 @@ pub(super) enum BackendCommand {
     /// Send no new connection to a backend, and keep those that it has.
     ///
     /// With --wait the command ends when no connection is left on the backend, and shows on stderr
-    /// how many slots of the ring still lead there.
+    /// how many slots of the ring still lead there. Most connections are recorded nowhere: the agent
+    /// sees that a slot has none left when it has not been used for the pool's idle timeout.
     #[command(
         after_help = "Example:\n  xlb-agent backend drain web 10.0.1.7:8080 --wait --timeout 5m"
     )]

@@ -68,8 +68,8 @@ pub enum DataplaneError {
     /// Somebody else's program is on the interface.
     #[error(
         "another XDP program ({mode}, program id {program_id}) is attached to {interface}; xlb does not \
-         replace it: see `ip link show {interface}`, and remove it with `ip link set {interface} xdp off` if it \
-         is not needed"
+         replace it: see `ip link show {interface}`. If it is not needed, remove it with `ip link set \
+         {interface} xdp off`, or, if it is another xlb's, with `xlb-agent unload` and that one's --pin-dir"
     )]
     ForeignProgram {
         /// Name of the interface.

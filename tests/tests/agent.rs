@@ -10,6 +10,8 @@ mod commands;
 mod health;
 #[path = "agent/interrupt.rs"]
 mod interrupt;
+#[path = "agent/metrics.rs"]
+mod metrics;
 #[path = "agent/privileges.rs"]
 mod privileges;
 #[path = "agent/reload.rs"]

@@ -1,6 +1,9 @@
 //! Where an agent keeps what it shares with the world: validated once, then taken as true.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use thiserror::Error;
 
@@ -31,6 +34,8 @@ pub struct Options {
     pub pin_dir: PathBuf,
     /// The directory that holds what must outlive a reboot.
     pub state_dir: PathBuf,
+    /// Where metrics are served besides the control socket.
+    pub metrics: Option<SocketAddr>,
     /// Whether connections move together with slots, so that what transitions are good for can be
     /// measured.
     pub without_transitions: bool,
@@ -83,6 +88,7 @@ impl Options {
             socket: absolute(socket)?,
             pin_dir: absolute(pin_dir)?,
             state_dir: absolute(state_dir)?,
+            metrics: None,
             without_transitions: false,
         };
         let bytes = options.socket.as_os_str().len();

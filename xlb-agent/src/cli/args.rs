@@ -1,6 +1,9 @@
 //! The command line: verbs, options, and their help.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -166,6 +169,10 @@ pub(super) struct RunArgs {
     /// How a line of the log is written.
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) log: LogFormat,
+    /// Serve metrics for Prometheus at this address too. They are on the control socket in any case,
+    /// as /metrics.
+    #[arg(long, env = "XLB_METRICS", value_name = "ADDRESS:PORT")]
+    pub(super) metrics: Option<SocketAddr>,
     /// Move connections together with slots. It is for measuring what transitions are good for.
     #[arg(long, hide = true)]
     pub(super) without_transitions: bool,

@@ -76,6 +76,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
             logging::init(args.log)?;
             let mut options = cli.global.options(&args.config)?;
             options.without_transitions = args.without_transitions;
+            options.metrics = args.metrics;
             daemon::run(options).map(|()| Exit::Well)
         }
         Command::Unload => {

@@ -26,6 +26,8 @@ use xlb_control::api::{
 };
 use xlb_control::config::limits::MAX_FILE_BYTES;
 
+use super::metrics::{self, Sample};
+
 /// Who is on the other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
@@ -50,6 +52,8 @@ impl Connected<IncomingStream<'_, UnixListener>> for Caller {
 pub enum Command {
     /// The whole status.
     Status(oneshot::Sender<Status>),
+    /// What there is to measure.
+    Metrics(oneshot::Sender<Box<Sample>>),
     /// Every service.
     Services(oneshot::Sender<Vec<ServiceStatus>>),
     /// Every backend.
@@ -75,12 +79,13 @@ const COMMANDS_WAITING: usize = 64;
 /// Bytes of a request that carries a configuration: JSON escapes some characters of the file.
 const MAX_CONFIG_BODY_BYTES: usize = 2 * MAX_FILE_BYTES as usize;
 
-/// Opens the socket and serves it until the process ends; gives the commands that come in.
+/// Opens the socket and serves it until the process ends; gives the commands that come in, and where
+/// others may come from.
 ///
 /// # Errors
 ///
 /// When the socket can't be made.
-pub fn serve(path: &Path) -> anyhow::Result<mpsc::Receiver<Command>> {
+pub fn serve(path: &Path) -> anyhow::Result<(mpsc::Sender<Command>, mpsc::Receiver<Command>)> {
     remove_old(path)?;
     let listener = UnixListener::bind(path)
         .with_context(|| format!("listen on the control socket {}", path.display()))?;
@@ -88,6 +93,7 @@ pub fn serve(path: &Path) -> anyhow::Result<mpsc::Receiver<Command>> {
         .with_context(|| format!("set the mode of {}", path.display()))?;
     let (sender, receiver) = mpsc::channel(COMMANDS_WAITING);
     let router = Router::new()
+        .route("/metrics", get(metrics::answer))
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
         .route("/v1/backends", get(backends))
@@ -99,14 +105,14 @@ pub fn serve(path: &Path) -> anyhow::Result<mpsc::Receiver<Command>> {
             "/v1/diff",
             post(diff).layer(DefaultBodyLimit::max(MAX_CONFIG_BODY_BYTES)),
         )
-        .with_state(sender)
+        .with_state(sender.clone())
         .into_make_service_with_connect_info::<Caller>();
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the control API has ended");
         }
     });
-    Ok(receiver)
+    Ok((sender, receiver))
 }
 
 /// Removes the socket of an agent that was killed; the lock says that none runs. What is no socket
@@ -215,7 +221,14 @@ async fn attempt<T: serde::Serialize>(
     }
 }
 
-fn stopping() -> Response {
+/// The answer of an agent that ends.
+pub(super) fn stopping() -> Response {
     let error = "the agent is stopping; ask again when it has started".to_owned();
     (StatusCode::SERVICE_UNAVAILABLE, Json(ApiError { error })).into_response()
+}
+
+/// The answer to a request that failed on the agent's account.
+pub(super) fn failed(error: &str) -> Response {
+    let error = error.to_owned();
+    (StatusCode::INTERNAL_SERVER_ERROR, Json(ApiError { error })).into_response()
 }

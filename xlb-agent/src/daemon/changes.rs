@@ -132,6 +132,7 @@ impl Daemon {
         if let Err(error) = &outcome {
             tracing::error!("{error}");
         }
+        self.reloads.add(outcome.is_ok());
         self.last_reload_error = outcome.as_ref().err().cloned();
         outcome
     }

@@ -16,6 +16,7 @@ mod explain;
 mod files;
 mod foresee;
 mod interfaces;
+mod metrics;
 mod probes;
 mod report;
 mod rounds;
@@ -29,7 +30,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context;
@@ -51,6 +52,7 @@ use self::{
     api::{Caller, Command},
     clients::{Clients, Missed},
     interfaces::Interfaces,
+    metrics::Reloads,
     probes::{Probes, known},
     rounds::Rounds,
     spec::spec,
@@ -110,6 +112,8 @@ struct Daemon {
     vips: Vips,
     commands: mpsc::Receiver<Command>,
     started: Instant,
+    started_at: SystemTime,
+    reloads: Reloads,
     revision: u64,
     last_reload_error: Option<String>,
 }
@@ -142,7 +146,10 @@ impl Daemon {
         vips.prepare(&merged.config)?;
         let mut interfaces =
             Interfaces::find(&file.dataplane.interfaces, &tables.borrow_and_update())?;
-        let commands = api::serve(&options.socket)?;
+        let (sender, commands) = api::serve(&options.socket)?;
+        if let Some(address) = options.metrics {
+            metrics::serve(address, sender).await?;
+        }
         let mut spec = spec(&merged.config, &interfaces.view, key);
         // Until they are told otherwise, the services that an earlier agent left go on as they are.
         spec.features |= goal::features_of_state(Dataplane::pinned_states(&options.pin_dir));
@@ -174,6 +181,8 @@ impl Daemon {
             vips,
             commands,
             started: Instant::now(),
+            started_at: SystemTime::now(),
+            reloads: Reloads::at_start(),
             revision: 0,
             last_reload_error: None,
         };
@@ -285,6 +294,7 @@ impl Daemon {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Status(reply) => self.answer_status(reply),
+            Command::Metrics(reply) => drop(reply.send(Box::new(self.sample()))),
             Command::Services(reply) => drop(reply.send(self.service_list())),
             Command::Backends(reply) => drop(reply.send(self.backend_list())),
             Command::Health(service, reply) => {

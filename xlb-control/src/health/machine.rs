@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::outcome::{Code, Evidence, Outcome};
+use super::{
+    outcome::{Code, Evidence, Outcome},
+    tally::Tally,
+};
 use crate::config::Check;
 
 /// What is held of a target.
@@ -106,6 +109,7 @@ pub struct Machine {
     rise_needed: u32,
     fall_needed: u32,
     now: Snapshot,
+    tally: Tally,
 }
 
 impl Machine {
@@ -136,6 +140,7 @@ impl Machine {
                 since: now,
                 latency: None,
             },
+            tally: Tally::default(),
         }
     }
 
@@ -145,8 +150,15 @@ impl Machine {
         &self.now
     }
 
+    /// What its probes came to.
+    #[must_use]
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// Takes a result in; returns the change of state that follows from it.
     pub fn on_result(&mut self, outcome: &Outcome, now: Instant) -> Option<Transition> {
+        self.tally.add(outcome);
         self.now.code = outcome.code();
         self.now.detail = outcome.sentence();
         match outcome.evidence() {

@@ -9,6 +9,7 @@ mod outcome;
 mod probe;
 mod schedule;
 mod scheduler;
+mod tally;
 #[cfg(test)]
 mod testing;
 
@@ -16,3 +17,4 @@ pub use machine::{Machine, Snapshot, State, Transition, Verdict};
 pub use outcome::{Code, Outcome, ProbeResult};
 pub use probe::connect;
 pub use scheduler::{Checker, HealthEvent, MAX_PROBES_IN_FLIGHT, Target};
+pub use tally::{LATENCY_BOUNDS_S, Tally};

@@ -50,6 +50,9 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code.
+    pub const ALL: [Self; 4] = [Self::L4Ok, Self::L4Con, Self::L4Tout, Self::Unk];
+
     /// The code as it is printed.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -20,6 +20,7 @@ use super::{
     outcome::{Outcome, ProbeResult},
     probe,
     schedule::Schedule,
+    tally::Tally,
 };
 use crate::config::{Check, CheckKind};
 
@@ -230,6 +231,13 @@ impl Checker {
     pub fn snapshot(&self, target: &Target) -> Option<Snapshot> {
         let watched = self.watched.get(target)?;
         Some(lock(&watched.machine).snapshot().clone())
+    }
+
+    /// What the probes of a target came to. `None`: it is not one of the set.
+    #[must_use]
+    pub fn tally(&self, target: &Target) -> Option<Tally> {
+        let watched = self.watched.get(target)?;
+        Some(lock(&watched.machine).tally().clone())
     }
 
     /// The state of a target, for those who need no more of it. `None`: it is not one of the set.

@@ -44,7 +44,7 @@ impl Daemon {
     }
 
     /// The status, without the number of records.
-    fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         let services = self.service_list();
         let dataplane = self.engine.dataplane.status();
         let (program, interfaces, maps) = match dataplane {

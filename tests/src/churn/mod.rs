@@ -207,12 +207,13 @@ fn stage(size: Size, cases: &[Case], scheme: Scheme, pool: Option<Pool>) -> Stag
 
 fn play(stage: &mut Stage, size: Size, cases: &[Case]) -> Vec<Outcome> {
     let with = stage.scheme.name();
+    let mut passed_on = 0;
     cases
         .iter()
         .map(|case| {
-            let before = stage.passed_on();
             let mut outcome = cases::run(stage, *case, size.connections, size.spoofed);
-            outcome.passed_on = stage.passed_on() - before;
+            let now = stage.passed_on();
+            outcome.passed_on = now - std::mem::replace(&mut passed_on, now);
             eprintln!(
                 "{with}: {}: {} of {} connections broke{}",
                 case.pool.name,

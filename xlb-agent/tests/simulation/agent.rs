@@ -121,6 +121,9 @@ impl World {
             // A node may get to know of a death when it is already over.
             self.server_died(id);
         }
+        if let Op::Word(slot, word) = op {
+            self.slot_changes(index, slot, word);
+        }
         let node = &mut self.nodes[index];
         match op {
             Op::Backend(number, server) => node.server[usize::from(number)] = server,

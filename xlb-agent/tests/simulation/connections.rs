@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use xlb_common::{
     maps::backend_flag::DEAD,
-    rule::{Kind, What},
+    rule::{Kind, SlotWord, What},
 };
 
 use crate::{node::slot_of, off::Off, services::Service, world::World};
@@ -32,6 +32,13 @@ pub(crate) mod excuse {
     pub(crate) const NODE: usize = 3;
     /// A flow of UDP that found no room for its record.
     pub(crate) const FULL: usize = 4;
+    /// It was not established when its slot changed: its SYN was inside the program while the slot
+    /// was taken from a server that was given up, or so were its first datagrams, while it got
+    /// another target.
+    pub(crate) const HANDSHAKE: usize = 5;
+
+    /// How many there are.
+    pub(crate) const COUNT: usize = 6;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,15 +71,17 @@ pub(crate) struct Connection {
     /// Nodes that handled it; one that has left and joined again is another.
     nodes: BTreeSet<u32>,
     begun_moving: bool,
-    /// Copies of its SYN inside the program.
+    /// Copies of its SYN, or datagrams before the first was answered, inside the program.
     syns_inside: u32,
     /// Whether two of them were inside at once.
     overtaken: bool,
+    /// Whether its slot changed meanwhile, as [`excuse::HANDSHAKE`] says.
+    slot_changed: bool,
     /// Whether someone forged a SYN of it.
     forged: bool,
     /// Servers that were given up since it began.
     given_up: BTreeSet<u8>,
-    pub(crate) excuses: [bool; 5],
+    pub(crate) excuses: [bool; excuse::COUNT],
 }
 
 impl Connection {
@@ -93,10 +102,22 @@ impl Connection {
             begun_moving,
             syns_inside: 0,
             overtaken: false,
+            slot_changed: false,
             forged: false,
             given_up: BTreeSet::new(),
-            excuses: [false; 5],
+            excuses: [false; excuse::COUNT],
         }
+    }
+
+    /// One of its first packets enters the program.
+    pub(crate) fn enters(&mut self) {
+        self.syns_inside += 1;
+        self.overtaken |= self.syns_inside > 1;
+    }
+
+    /// It has left the program.
+    pub(crate) fn leaves(&mut self) {
+        self.syns_inside -= 1;
     }
 }
 
@@ -234,7 +255,7 @@ impl World {
         connection.syns.push(None);
         // A slot that begins to move while the first SYN is under way counts as moving.
         let (node, server, what) = self.send(index, Kind::Syn { isn });
-        self.connections[index].syns_inside -= 1;
+        self.connections[index].leaves();
         let moving = self.is_moving(self.connections[index].key);
         let lost = self.rng.chance(10);
         self.note_if_dead(index, node, server);
@@ -403,8 +424,24 @@ impl World {
         }
     }
 
+    /// The agent of a node writes the word of a slot, in the middle of first packets.
+    pub(crate) fn slot_changes(&mut self, node: usize, slot: u32, new: SlotWord) {
+        let (mix, life) = (self.mix, self.nodes[node].life);
+        let old = self.nodes[node].words[slot as usize];
+        // Before a slot settles, packets that may have seen it otherwise are waited for.
+        let taken = old.stable() != new.stable() && !old.is_settling();
+        for connection in &mut self.connections {
+            let is_inside = connection.syns_inside > 0 && connection.nodes.contains(&life);
+            if is_inside && connection.owner.is_none() && slot_of(connection.key) == slot {
+                let is_udp = mix.service_of(connection.key) == Service::Datagrams;
+                connection.slot_changed |= is_udp || taken;
+            }
+        }
+    }
+
     /// A segment has arrived: does the server know its connection?
     pub(crate) fn judge(&mut self, index: usize, node: usize, server: Option<u8>, what: What) {
+        let is_udp = self.mix.service_of(self.connections[index].key) == Service::Datagrams;
         let connection = &mut self.connections[index];
         if connection.state == State::Closed {
             return;
@@ -425,6 +462,9 @@ impl World {
         });
         connection.excuses[excuse::SYN_COPY] = split && (unrecorded || connection.overtaken);
         connection.excuses[excuse::NODE] = connection.begun_moving && connection.nodes.len() > 1;
+        // One datagram alone, whatever it has seen, is followed by the others.
+        connection.excuses[excuse::HANDSHAKE] =
+            connection.slot_changed && (connection.overtaken || !is_udp);
         if let Some(excuse) = connection.excuses.iter().position(|&excused| excused) {
             self.tally.excused[excuse] += 1;
             return;

@@ -41,7 +41,14 @@ impl World {
 
     /// Sends a datagram of a flow.
     pub(crate) fn datagram(&mut self, index: usize) {
+        let is_first = self.connections[index].owner.is_none();
+        if is_first {
+            self.connections[index].enters();
+        }
         let (node, server, what) = self.send(index, Kind::TrackedDatagram);
+        if is_first {
+            self.connections[index].leaves();
+        }
         self.note_if_dead(index, node, server);
         let connection = &mut self.connections[index];
         // Without a record, a flow that is known is like a new one.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use xlb_common::rule::{Kind, Verdict, What};
 
 use crate::{
-    connections::Connection,
+    connections::{Connection, excuse},
     node::{NUMBERS, Node, View, slot_of},
     off::Off,
     rng::Rng,
@@ -60,7 +60,7 @@ pub(crate) struct Tally {
     pub(crate) promoted: u64,
     pub(crate) confirmed: u64,
     pub(crate) full: u64,
-    pub(crate) excused: [u64; 5],
+    pub(crate) excused: [u64; excuse::COUNT],
 }
 
 /// Everything.

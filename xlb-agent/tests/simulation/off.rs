@@ -1,5 +1,7 @@
 //! The parts of the rules that can be switched off, to show that the simulation would notice.
 
+use std::ops::Range;
+
 use xlb_common::rule::{Kind, SlotWord, Tables, Verdict, select, select_without, without};
 
 /// What is switched off.
@@ -83,6 +85,8 @@ pub(crate) enum Expected {
     Soon,
     /// In [`LATE`] histories.
     Late,
+    /// In this history, and in hardly any other.
+    In(u64),
     /// It does not, and why.
     Never(&'static str),
 }
@@ -91,12 +95,13 @@ pub(crate) enum Expected {
 pub(crate) const LATE: u64 = 10_000;
 
 impl Off {
-    /// How many of `count` histories are worth playing.
-    pub(crate) fn budget(self, expected: Expected, count: u64) -> u64 {
+    /// Which histories are worth playing, of `count`.
+    pub(crate) fn worth_playing(expected: Expected, count: u64) -> Range<u64> {
         match expected {
-            Expected::Soon => count.max(1500),
-            Expected::Late if count >= LATE => count,
-            Expected::Late | Expected::Never(_) => count / 10,
+            Expected::Soon => 0..count.max(1500),
+            Expected::Late if count >= LATE => 0..count,
+            Expected::Late | Expected::Never(_) => 0..count / 10,
+            Expected::In(seed) => seed..seed + 1,
         }
     }
 
@@ -123,7 +128,9 @@ impl Off {
         ),
         (Self::MissOfFull, Expected::Soon),
         (Self::MissOfSegment, Expected::Soon),
-        (Self::MissOfRecorded, Expected::Late),
+        // A port that has a record of an older connection is used again at rest, its slot moves, and
+        // once the fleet has settled another node gets the flow.
+        (Self::MissOfRecorded, Expected::In(49_168)),
         (Self::Tombstone, Expected::Late),
         (Self::FullFollowsFlow, Expected::Soon),
         (
@@ -136,12 +143,7 @@ impl Off {
         (Self::Confirm, Expected::Soon),
         (Self::TouchFlow, Expected::Soon),
         (Self::ConfirmedStays, Expected::Soon),
-        (
-            Self::Ttl,
-            Expected::Never(
-                "an old record is as right as a new one until it is collected; what this spares is a client that is sent where nobody listens any more",
-            ),
-        ),
+        (Self::Ttl, Expected::Late),
         (
             Self::DeadMoves,
             Expected::Never(

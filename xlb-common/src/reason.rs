@@ -13,6 +13,10 @@ pub enum Action {
     Redirect,
 }
 
+/// Entries of the maps that count reasons: more than there are, so that a new one, at the end of its
+/// list, is no other layout.
+pub const REASONS_MAX: u32 = 128;
+
 /// Makes the enum of a program's reasons: each has a name, the text of it, and an action.
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $action:ident;)+) => {
@@ -53,6 +57,8 @@ macro_rules! reasons {
                 self as u32
             }
         }
+
+        const _: () = assert!(Reason::COUNT <= $crate::reason::REASONS_MAX as usize);
     };
 }
 

@@ -8,7 +8,7 @@ use aya_ebpf::{
 use xlb_common::{
     limits::{BLOCK_ENTRIES, ENDPOINT_TABLE_MIN, EVENTS_BYTES, MAX_EGRESS, MAX_ROUTES},
     maps::{AttachmentCounters, Backend, Egress, Entry4, Entry6, FlowKey, Pool, Service},
-    reason::Reason,
+    reason::{REASONS_MAX, Reason},
     record::FlowValue,
 };
 
@@ -59,7 +59,7 @@ pub static ROUTES6: LpmTrie<[u8; 16], u64> =
 pub static COUNTERS: PerCpuArray<AttachmentCounters> =
     PerCpuArray::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
-pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT as u32, 0);
+pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS_MAX, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 

@@ -121,6 +121,15 @@ fn when_none_is_well_the_service_says_what_happens() {
         BTreeSet::from([Some("backend1"), Some("backend2")])
     );
     assert!(stage.cli("backend list web").out.contains("panic"));
+    let states = |service: &str| {
+        let rows = stage.cli(&format!("health {service} -o json")).json();
+        let rows = rows.as_array().expect("health is a list").clone();
+        rows.iter()
+            .map(|row| row["state"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(states("web"), ["panic", "panic"]);
+    assert_eq!(states("drop"), ["down", "down"]);
 
     assert!(
         stage
@@ -151,4 +160,24 @@ fn when_none_is_well_the_service_says_what_happens() {
         .collect();
     stage.wait_until_well();
     assert!(stage.fetch(to_none).is_ok());
+}
+
+/// To send to all of them is no way out where none can be sent to.
+#[test]
+fn a_service_none_of_whose_backends_can_be_reached_is_down() {
+    let mut stage = Stage::prepare("out-of-reach", 1, |_| {
+        let absent = ["10.80.1.77:8080".parse().expect("an endpoint")];
+        let vip = SocketAddr::new(VIP_V4.into(), 80);
+        [
+            dataplane(),
+            pool("web", &absent, stage::CHECK),
+            service("web", vip, "web", ""),
+        ]
+        .concat()
+    });
+    stage.agent.start_again();
+    let service = || stage.cli("service show web -o json").json();
+    let backend = "10.80.1.77:8080".parse().expect("an endpoint");
+    stage.wait_for_state(backend, "unresolved");
+    assert_eq!(service()["health"], "down");
 }

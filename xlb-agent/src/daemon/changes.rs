@@ -115,7 +115,9 @@ impl Daemon {
                 self.acceptable(&loaded.config)?;
                 let mut warnings: Vec<String> =
                     loaded.warnings.iter().map(ToString::to_string).collect();
-                if loaded.config.dataplane.hash_key != self.file.dataplane.hash_key {
+                let key = state::hash_key(&loaded.config, &self.options.state_dir)
+                    .map_err(|error| format!("{error:#}"))?;
+                if key != self.engine.key() {
                     warnings.push(format!("dataplane.hash_key differs: {}", diff::ANOTHER_KEY));
                 }
                 if !loaded.warnings.is_empty() {

@@ -10,6 +10,7 @@ use std::{
 use xlb_common::{
     decap::{Hop, Reason, SYSCTLS_MAX, Sysctl, name},
     limits::{DECAP_EVENTS_BYTES, MAX_ALTERNATIVES, MAX_BACKEND_VIPS, MAX_BALANCER_PREFIXES},
+    reason::REASONS_MAX,
 };
 use xlb_control::config::Mode;
 
@@ -40,7 +41,7 @@ fn layout() -> Vec<MapLayout> {
     const fn addresses<const N: usize, V>(name: &'static str, most: u32) -> MapLayout {
         MapLayout::keyed::<[u8; N], V>(name, Kind::Hash, most, NO_PREALLOC)
     }
-    let reasons = Reason::COUNT as u32;
+    let reasons = REASONS_MAX;
     vec![
         prefixes::<4>(name::BALANCERS4),
         prefixes::<16>(name::BALANCERS6),

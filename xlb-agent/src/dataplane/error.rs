@@ -28,7 +28,7 @@ pub enum DataplaneError {
     #[error("{0}")]
     Spec(String),
     /// The pin directory is on another file system.
-    #[error("{path} is not on a BPF file system; type: mount -t bpf bpf {mount}", path = path.display(), mount = mount.display())]
+    #[error("{path} is not on a BPF file system; type: mkdir -p {mount} && mount -t bpf bpf {mount}", path = path.display(), mount = mount.display())]
     NotBpffs {
         /// The pin directory.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum DataplaneError {
         mount: PathBuf,
     },
     /// The BPF file system could not be mounted.
-    #[error("mount a BPF file system at {mount} for {path}; as root, type: mount -t bpf bpf {mount}", path = path.display(), mount = mount.display())]
+    #[error("mount a BPF file system at {mount} for {path}; as root, type: mkdir -p {mount} && mount -t bpf bpf {mount}", path = path.display(), mount = mount.display())]
     MountBpffs {
         /// The pin directory.
         path: PathBuf,

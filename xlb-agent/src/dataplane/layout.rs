@@ -6,7 +6,7 @@ use xlb_common::{
         BLOCK_ENTRIES, ENDPOINT_TABLE_MAX, ENDPOINT_TABLE_MIN, EVENTS_BYTES, MAX_EGRESS, MAX_ROUTES,
     },
     maps::{AttachmentCounters, Backend, Egress, FlowKey, Pool, Service, name},
-    reason::Reason,
+    reason::REASONS_MAX,
     record::FlowValue,
 };
 
@@ -221,7 +221,7 @@ pub(super) fn layout(sizes: &Sizes) -> Vec<MapLayout> {
             sizes.counters,
             0,
         ),
-        MapLayout::keyed::<u32, u64>(name::REASONS, Kind::PerCpuArray, Reason::COUNT as u32, 0),
+        MapLayout::keyed::<u32, u64>(name::REASONS, Kind::PerCpuArray, REASONS_MAX, 0),
         MapLayout::keyed::<(), ()>(name::EVENTS, Kind::RingBuf, EVENTS_BYTES, 0),
     ]
 }

@@ -8,6 +8,7 @@ use aya_ebpf::{
 use xlb_common::{
     decap::{Hop, Reason},
     limits::{DECAP_EVENTS_BYTES, MAX_ALTERNATIVES, MAX_BACKEND_VIPS, MAX_BALANCER_PREFIXES},
+    reason::REASONS_MAX,
 };
 
 #[map]
@@ -37,7 +38,7 @@ pub static ALTERNATIVES6: HashMap<[u64; 2], Hop> =
 #[map]
 pub static DECAP_EVENTS: RingBuf = RingBuf::with_byte_size(DECAP_EVENTS_BYTES, 0);
 #[map]
-pub static DECAP_REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT as u32, 0);
+pub static DECAP_REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS_MAX, 0);
 
 /// Adds one to the counter of a reason.
 #[inline(always)]

@@ -8,7 +8,7 @@ use std::{
 use xlb_common::{maps::backend_flag, next_hop::NextHop};
 use xlb_control::{
     api::{BackendState, BackendStatus, Change, Counters, HealthStatus, Origin},
-    config::{Pool, Service},
+    config::{AllDown, Pool, Service},
     health::{State, Target},
 };
 
@@ -25,7 +25,7 @@ impl Daemon {
         pools.flat_map(|pool| self.backends_of(pool)).collect()
     }
 
-    fn backends_of(&self, pool: &Pool) -> Vec<BackendStatus> {
+    pub(super) fn backends_of(&self, pool: &Pool) -> Vec<BackendStatus> {
         let Some(state) = self.engine.pools.get(&pool.name) else {
             return Vec::new();
         };
@@ -153,7 +153,11 @@ impl Daemon {
                     .check
                     .as_ref()
                     .and_then(|check| self.probes.checker.snapshot(&Target::new(endpoint, check)));
-                let state = self.state_of(pool, endpoint, flags);
+                let mut state = self.state_of(pool, endpoint, flags);
+                if state == BackendState::Panic && service.all_down == AllDown::Drop {
+                    // Nothing is sent there for this service.
+                    state = BackendState::Down;
+                }
                 // What a probe came to says less than why none can be sent.
                 let obstacle = (state == BackendState::Unresolved)
                     .then(|| self.obstacle(endpoint.ip()))

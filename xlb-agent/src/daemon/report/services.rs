@@ -1,7 +1,7 @@
 //! What the daemon tells of services.
 
 use xlb_control::{
-    api::{Counters, Origin, ServiceHealth, ServiceStatus},
+    api::{BackendState, Counters, Origin, ServiceHealth, ServiceStatus},
     config::{AllDown, Backend, Service},
 };
 
@@ -36,8 +36,14 @@ impl Daemon {
             pool.backends.iter().filter(serving).count()
         });
         let health = if accepting == 0 {
+            let in_panic = || {
+                configured.is_some_and(|pool| {
+                    let mut backends = self.backends_of(pool).into_iter();
+                    backends.any(|backend| backend.state == BackendState::Panic)
+                })
+            };
             match service.all_down {
-                AllDown::Panic if should_serve > 0 => ServiceHealth::Panic,
+                AllDown::Panic if in_panic() => ServiceHealth::Panic,
                 AllDown::Panic | AllDown::Drop => ServiceHealth::Down,
             }
         } else if (accepting as usize) < should_serve {

@@ -5,13 +5,18 @@
 //! function of key and set of backends, so that the nodes of a fleet agree without talking.
 
 mod deal;
+mod history;
 
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
+    sync::{Arc, OnceLock},
 };
 
-use self::deal::Table;
+use self::{
+    deal::{Hand, Table},
+    history::History,
+};
 
 /// A backend as the ring sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +36,14 @@ pub struct Member {
 /// prime and at least a hundred times the number of members.
 pub fn build(key: [u8; 16], members: &[Member], out: &mut [u16]) {
     out.fill(0);
-    let Ok(slots) = u32::try_from(out.len()) else {
-        return;
-    };
-    if slots == 0 {
-        return;
+    if let Some((table, hands)) = hands(key, members, out.len()) {
+        table.deal(hands, out);
     }
+}
+
+/// The members in the order in which they get slots. `None`: there is none, or no slot.
+fn hands(key: [u8; 16], members: &[Member], slots: usize) -> Option<(Table, Vec<Hand>)> {
+    let slots = u32::try_from(slots).ok().filter(|&slots| slots > 0)?;
     let mut order: Vec<(u64, &Member)> = members
         .iter()
         .filter(|member| member.weight > 0 && member.number != 0)
@@ -44,21 +51,113 @@ pub fn build(key: [u8; 16], members: &[Member], out: &mut [u16]) {
         .collect();
     order.sort_by_key(|&(hash, member)| (hash, member.identity));
     order.dedup_by_key(|&mut (_, member)| member.identity);
-    let weights = order.iter().map(|(_, member)| member.weight);
-    let Some(heaviest) = weights.max() else {
-        return;
-    };
+    let heaviest = order.iter().map(|(_, member)| member.weight).max()?;
     let table = Table::new(slots);
-    let hands = order
-        .iter()
-        .map(|&(hash, member)| {
-            // Two draws from the one hash: where the permutation begins, and its step.
-            let first = (mix(hash ^ 1) % u64::from(slots)) as u32;
-            let step = (mix(hash ^ 2) % u64::from(slots - 1).max(1)) as u32 + 1;
-            table.hand(first, step, member.weight, heaviest, member.number)
+    let hand = |&(hash, member): &(u64, &Member)| {
+        // Two draws from the one hash: where the permutation begins, and its step.
+        let first = (mix(hash ^ 1) % u64::from(slots)) as u32;
+        let step = (mix(hash ^ 2) % u64::from(slots - 1).max(1)) as u32 + 1;
+        table.hand(first, step, member.weight, heaviest, member.number)
+    };
+    Some((table, order.iter().map(hand).collect()))
+}
+
+/// The rings of a pool, one after the other: the same as those of [`build`]. What was done for one is
+/// remembered, so that a ring that lacks a few of its members comes quickly.
+#[derive(Debug, Default)]
+pub struct Rings {
+    base: Option<Base>,
+}
+
+#[derive(Debug)]
+struct Base {
+    dealt: Arc<Dealt>,
+    /// Whether [`Rings::prepare`] was asked to.
+    is_prepared: bool,
+}
+
+/// A ring that was dealt anew.
+#[derive(Debug)]
+struct Dealt {
+    members: Vec<Member>,
+    ring: Vec<u16>,
+    history: OnceLock<History>,
+}
+
+impl Rings {
+    /// As [`build`] does.
+    pub fn build(&mut self, key: [u8; 16], members: &[Member], out: &mut [u16]) {
+        if let Some(base) = &self.base
+            && base.dealt.derive(members, out)
+        {
+            return;
+        }
+        build(key, members, out);
+        self.base = is_worth_it(members.len(), out.len()).then(|| Base {
+            dealt: Arc::new(Dealt {
+                members: members.to_vec(),
+                ring: out.to_vec(),
+                history: OnceLock::new(),
+            }),
+            is_prepared: false,
+        });
+    }
+
+    /// Slots of the ring that something is remembered of; 0: none.
+    #[must_use]
+    pub fn slots_remembered(&self) -> usize {
+        let prepared = self.base.as_ref().filter(|base| base.is_prepared);
+        prepared.map_or(0, |base| base.dealt.ring.len())
+    }
+
+    /// What has to be done ahead for a ring with fewer members, if it was not yet and is worth it. It
+    /// takes some milliseconds, beside whatever else goes on.
+    pub fn prepare(&mut self, key: [u8; 16]) -> Option<impl FnOnce() + Send + 'static> {
+        let base = self.base.as_mut().filter(|base| !base.is_prepared)?;
+        base.is_prepared = true;
+        let dealt = Arc::clone(&base.dealt);
+        Some(move || {
+            // Of members of the same identity, one takes the place of another that leaves.
+            if let Some((table, hands)) = hands(key, &dealt.members, dealt.ring.len())
+                && hands.len() == dealt.members.len()
+            {
+                let history = History::of(table, hands, &dealt.ring);
+                // There is no other.
+                let _ = dealt.history.set(history);
+            }
         })
-        .collect();
-    table.deal(hands, out);
+    }
+}
+
+impl Dealt {
+    /// Makes the ring of `members` of this one, if they are a part of its members.
+    fn derive(&self, members: &[Member], out: &mut [u16]) -> bool {
+        let mut left = members.iter().peekable();
+        let mut without = Vec::new();
+        for member in &self.members {
+            if left.next_if_eq(&member).is_none() {
+                without.push(member.number);
+            }
+        }
+        if left.next().is_some() || out.len() != self.ring.len() {
+            return false;
+        }
+        let history = self.history.get();
+        if without.len() > MISSING_MAX || (!without.is_empty() && history.is_none()) {
+            return false;
+        }
+        out.copy_from_slice(&self.ring);
+        without.is_empty() || history.is_some_and(|history| history.without(&without, out))
+    }
+}
+
+/// Members that a ring may lack and still be made of another: more are rarely worth it.
+const MISSING_MAX: usize = 64;
+
+/// Whether a ring without a member comes quicker from what is remembered. That goes by the square of
+/// a member's share, since each slot that it had makes others get another one in the rounds after.
+const fn is_worth_it(members: usize, slots: usize) -> bool {
+    members * members >= 4 * slots
 }
 
 /// A fingerprint of a ring as 16 hexadecimal digits: over the identities of the slots' backends,

@@ -72,34 +72,55 @@ pub fn apply(words: &mut [SlotWord], writes: &[Write]) {
 pub fn retarget(words: &[SlotWord], wanted: &[u16]) -> impl Iterator<Item = Write> {
     (0u32..)
         .zip(words.iter().zip(wanted))
-        .filter_map(|(slot, (&word, &wanted))| {
-            if wanted == 0 || wanted == word.target() {
-                return None;
-            }
-            if word.stable() == 0 {
-                // No flow ever belonged here, so there is nothing to keep.
-                let word = word.with_stable(wanted).with_target(wanted);
-                return Some(Write::Settle { slot, word });
-            }
-            let word = word
-                .with_target(wanted)
-                .with_mark(true)
-                .with_settling(false);
-            Some(Write::Mark { slot, word })
-        })
+        .filter_map(|(slot, (&word, &wanted))| retarget_one(slot, word, wanted))
+}
+
+#[inline]
+fn retarget_one(slot: u32, word: SlotWord, wanted: u16) -> Option<Write> {
+    if wanted == 0 || wanted == word.target() {
+        return None;
+    }
+    if word.stable() == 0 {
+        // No flow ever belonged here, so there is nothing to keep.
+        let word = word.with_stable(wanted).with_target(wanted);
+        return Some(Write::Settle { slot, word });
+    }
+    let word = word
+        .with_target(wanted)
+        .with_mark(true)
+        .with_settling(false);
+    Some(Write::Mark { slot, word })
 }
 
 /// Gives up the flows of dead backends: slots whose `stable` is dead take their target. Follows
 /// [`retarget`], so that the targets live; marks stay, since records may point elsewhere.
 pub fn bury(words: &[SlotWord], is_dead: impl Fn(u16) -> bool) -> impl Iterator<Item = Write> {
-    (0u32..).zip(words).filter_map(move |(slot, &word)| {
-        let (stable, target) = (word.stable(), word.target());
-        if stable == target || target == 0 || !is_dead(stable) || is_dead(target) {
-            return None;
-        }
-        let word = word.with_stable(target).with_settling(false);
-        Some(Write::Settle { slot, word })
-    })
+    (0u32..)
+        .zip(words)
+        .filter_map(move |(slot, &word)| bury_one(slot, word, &is_dead))
+}
+
+#[inline]
+fn bury_one(slot: u32, word: SlotWord, is_dead: impl Fn(u16) -> bool) -> Option<Write> {
+    let (stable, target) = (word.stable(), word.target());
+    if stable == target || target == 0 || !is_dead(stable) || is_dead(target) {
+        return None;
+    }
+    let word = word.with_stable(target).with_settling(false);
+    Some(Write::Settle { slot, word })
+}
+
+/// The writes of [`retarget`], and after them those of [`bury`] on what they make of the words.
+pub fn change(words: &[SlotWord], wanted: &[u16], is_dead: impl Fn(u16) -> bool) -> Vec<Write> {
+    let (mut writes, mut buried) = (Vec::new(), Vec::new());
+    for (slot, (&word, &wanted)) in (0u32..).zip(words.iter().zip(wanted)) {
+        let write = retarget_one(slot, word, wanted);
+        let word = write.map_or(word, |write| write.word().1);
+        writes.extend(write);
+        buried.extend(bury_one(slot, word, &is_dead));
+    }
+    writes.append(&mut buried);
+    writes
 }
 
 /// Marks every slot, before a service that kept a record of every flow stops to do so: its records
@@ -230,6 +251,23 @@ mod tests {
                 word: SlotWord::marked(2, 2)
             })
         );
+    }
+
+    #[test]
+    fn a_change_is_both_at_once() {
+        let words = [
+            REST,
+            SlotWord::marked(1, 2),
+            SlotWord::rest(2),
+            SlotWord::default(),
+        ];
+        let wanted = [2, 3, 2, 3];
+        let is_dead = |number: u16| number == 1;
+        let mut after = words;
+        let mut writes: Vec<Write> = retarget(&words, &wanted).collect();
+        apply(&mut after, &writes);
+        writes.extend(bury(&after, is_dead));
+        assert_eq!(change(&words, &wanted, is_dead), writes);
     }
 
     #[test]

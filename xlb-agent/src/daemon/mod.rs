@@ -82,6 +82,9 @@ const TRANSITIONS_WAITING: usize = 1024;
 pub fn run(options: Options) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Many probes may be ready at once; the event loop is not to wait for all of them when one has
+        // found something.
+        .event_interval(4)
         .build()
         .context("start the runtime")?
         .block_on(async { Daemon::start(options).await?.serve().await })
@@ -274,7 +277,19 @@ impl Daemon {
 
     fn on_transition(&mut self, event: &HealthEvent) -> anyhow::Result<()> {
         let affected = self.probes.pools_of(&event.target);
-        affected.iter().try_for_each(|name| self.update_pool(name))
+        for name in &affected {
+            let known = Known {
+                next_hops: &self.next_hops,
+                checker: &self.probes.checker,
+                intents: &self.intents,
+                removed: &self.merged.removed,
+            };
+            let config = &self.merged.config;
+            self.engine
+                .update_health(config, name, &event.target, &known, now_s())?;
+            self.engine.pool_changed(config, name, now_s())?;
+        }
+        Ok(())
     }
 
     fn on_tick(&mut self) -> anyhow::Result<()> {
@@ -288,6 +303,9 @@ impl Daemon {
             .map(|(name, _)| name.clone())
             .collect();
         due.iter().try_for_each(|name| self.update_pool(name))?;
+        if let Some(work) = self.engine.prepare_ring() {
+            tokio::task::spawn_blocking(work);
+        }
         self.begin_round(now_s)
     }
 

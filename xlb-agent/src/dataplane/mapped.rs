@@ -3,6 +3,7 @@
 use std::{
     io,
     marker::PhantomData,
+    ops::Range,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering},
@@ -272,6 +273,17 @@ impl<T: Word> Arena<T> {
         let word = self.word(index)?;
         // SAFETY: `word` lies within the memory, is aligned, and blocks are only accessed here.
         Some(unsafe { T::load(word) })
+    }
+
+    /// Reads the words of a range; nothing if it goes past the end.
+    pub fn load_range(&self, range: Range<usize>) -> impl ExactSizeIterator<Item = T> + '_ {
+        let range = if range.end <= self.len() { range } else { 0..0 };
+        let start = self.blocks.memory.start.cast::<T>();
+        range.map(move |index| {
+            // SAFETY: the index is below the number of words, so the word lies within the memory,
+            // and is aligned as its start is, to a page; blocks are only accessed here.
+            unsafe { T::load(start.add(index)) }
+        })
     }
 
     /// Writes a word; `false` past the end.

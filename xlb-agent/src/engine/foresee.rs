@@ -19,6 +19,7 @@ use super::{
 use crate::{
     diff::{self, Outlook, Recorded, Shares},
     plan::{self, PoolActual, PoolGoal, PoolPlan},
+    ring,
 };
 
 /// A configuration, and what is known of its backends.
@@ -115,7 +116,7 @@ impl Engine {
         Ok(plan::plan_pool(
             sketch.actual(),
             &goal,
-            self.key,
+            |members, ring| ring::build(self.key, members, ring),
             now_s,
             || numbers.take(MAX_BACKENDS),
         )?)

@@ -27,7 +27,8 @@ use crate::{
     dataplane::{Dataplane, DataplaneError, Maps, Sizes, Spec},
     endpoint,
     engine::goal::World,
-    plan::NumbersUsedUp,
+    plan::{NumbersUsedUp, PoolGoal},
+    ring::Rings,
     slots::Settler,
 };
 pub use foresee::Side;
@@ -83,13 +84,16 @@ pub struct PoolState {
     /// Whose turn it is under `round-robin`, as it stands in the maps; `None`: not known yet.
     sequence: Option<Vec<u16>>,
     settler: Settler,
+    /// What it was planned for last.
+    goal: Option<PoolGoal>,
+    rings: Rings,
     /// Before this no slot can settle, in seconds of CLOCK_MONOTONIC.
     settle_due_s: u32,
 }
 
 impl PoolState {
     /// A pool without backends, at rest.
-    const fn new(number: u32, ring_offset: u32, ring_slots: u32) -> Self {
+    fn new(number: u32, ring_offset: u32, ring_slots: u32) -> Self {
         Self {
             number,
             ring_offset,
@@ -104,6 +108,8 @@ impl PoolState {
             replies: BTreeMap::new(),
             sequence: None,
             settler: Settler::new(),
+            goal: None,
+            rings: Rings::default(),
             settle_due_s: 0,
         }
     }
@@ -259,9 +265,11 @@ impl Engine {
     /// Words of a pool's slots.
     #[must_use]
     pub fn words(&self, pool: &PoolState) -> Vec<SlotWord> {
+        let first = pool.ring_offset as usize;
         let slots = &self.dataplane.maps().slots;
-        (pool.ring_offset..pool.ring_offset + pool.ring_slots)
-            .map(|index| SlotWord(slots.load(index as usize).unwrap_or(0)))
+        slots
+            .load_range(first..first + pool.ring_slots as usize)
+            .map(SlotWord)
             .collect()
     }
 

@@ -7,7 +7,7 @@ use xlb_common::{
     maps::{Backend, Pool, backend_flag},
     slot::SlotWord,
 };
-use xlb_control::config::Config;
+use xlb_control::{config::Config, health::Target};
 
 use super::{
     Engine, EngineError, PoolState, allocate,
@@ -18,6 +18,9 @@ use crate::{
     plan::{self, Op, PoolActual},
     slots::Write,
 };
+
+/// Slots, over all pools, of rings whose making is remembered, which takes about a hundred bytes each.
+const SLOTS_REMEMBERED_MAX: usize = 1 << 19;
 
 impl Engine {
     /// Reads pools and backends out of the maps, and repairs what a crash left half done: the ring
@@ -128,10 +131,47 @@ impl Engine {
         world: &impl World,
         now_s: u32,
     ) -> Result<(), EngineError> {
-        let (Some(pool), Some(state)) = (config.pools.get(name), self.pools.get(name)) else {
+        let (Some(pool), Some(state)) = (config.pools.get(name), self.pools.get_mut(name)) else {
             return Ok(());
         };
-        let goal = goal::of_pool(state.number, config, pool, world);
+        state.goal = Some(goal::of_pool(state.number, config, pool, world));
+        self.bring_in_line(name, now_s)
+    }
+
+    /// As [`Self::update_pool`] does, where all that may have changed since is whether those backends
+    /// are well that are probed by `target`.
+    ///
+    /// # Errors
+    ///
+    /// When the numbers of backends are used up.
+    pub fn update_health(
+        &mut self,
+        config: &Config,
+        name: &str,
+        target: &Target,
+        world: &impl World,
+        now_s: u32,
+    ) -> Result<(), EngineError> {
+        let (Some(pool), Some(state)) = (config.pools.get(name), self.pools.get_mut(name)) else {
+            return Ok(());
+        };
+        let Some(goal) = &mut state.goal else {
+            return self.update_pool(config, name, world, now_s);
+        };
+        for member in &mut goal.members {
+            let check = pool.check.as_ref();
+            if check.is_some_and(|check| target.is_of(member.endpoint, check)) {
+                member.well = world.is_well(pool, member.endpoint);
+            }
+        }
+        self.bring_in_line(name, now_s)
+    }
+
+    /// Plans a pool for its goal and carries the plan out.
+    fn bring_in_line(&mut self, name: &str, now_s: u32) -> Result<(), EngineError> {
+        let Some(state) = self.pools.get(name) else {
+            return Ok(());
+        };
         let backends: Vec<(u16, Backend)> = state
             .backends
             .iter()
@@ -139,14 +179,21 @@ impl Engine {
             .collect();
         let words = self.words(state);
         let last = self.dataplane.spec().sizes.backends - 1;
+        let key = self.key;
         let mut fresh = Vec::new();
+        let Some(state) = self.pools.get_mut(name) else {
+            return Ok(());
+        };
+        let (Some(goal), rings) = (&state.goal, &mut state.rings) else {
+            return Ok(());
+        };
         let planned = plan::plan_pool(
             PoolActual {
                 backends: &backends,
                 words: &words,
             },
-            &goal,
-            self.key,
+            goal,
+            |members, ring| rings.build(key, members, ring),
             now_s,
             || {
                 let number = self.numbers.take(last)?;
@@ -177,6 +224,20 @@ impl Engine {
             state.wake_s = plan.wake_s;
         }
         Ok(())
+    }
+
+    /// What has to be done ahead for the next failover of a large pool, beside the event loop, if it
+    /// was not yet.
+    pub fn prepare_ring(&mut self) -> Option<impl FnOnce() + Send + 'static> {
+        let remembered = |pool: &PoolState| pool.rings.slots_remembered();
+        let in_use: usize = self.pools.values().map(remembered).sum();
+        let room = SLOTS_REMEMBERED_MAX.saturating_sub(in_use);
+        let key = self.key;
+        let mut fitting = self
+            .pools
+            .values_mut()
+            .filter(|pool| pool.ring_slots as usize <= room);
+        fitting.find_map(|pool| pool.rings.prepare(key))
     }
 
     pub(super) fn carry_out(&mut self, name: &str, op: Op, now_s: u32) {

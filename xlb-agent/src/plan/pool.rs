@@ -1,7 +1,7 @@
 //! Plans the changes of one pool.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
 };
 
@@ -12,12 +12,7 @@ use xlb_common::{
 use xlb_control::config::{Grace, OnRemove};
 
 use super::{Intent, MemberGoal, Op, PoolActual, PoolGoal, ramp};
-use crate::{
-    endpoint,
-    engine::accepts,
-    ring,
-    slots::{self, Write},
-};
+use crate::{endpoint, engine::accepts, ring, slots};
 
 /// What is to be done for a pool.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +27,8 @@ pub struct PoolPlan {
     pub wake_s: Option<u32>,
 }
 
-/// Plans the changes of one pool. `free` gives numbers that nothing names; `key` is the ring's.
+/// Plans the changes of one pool. `ring` fills a ring for its members, as [`ring::build`] does; `free`
+/// gives numbers that nothing names.
 ///
 /// # Errors
 ///
@@ -40,7 +36,7 @@ pub struct PoolPlan {
 pub fn plan_pool(
     actual: PoolActual<'_>,
     goal: &PoolGoal,
-    key: [u8; 16],
+    ring: impl FnOnce(&[ring::Member], &mut [u16]),
     now_s: u32,
     mut free: impl FnMut() -> Option<u16>,
 ) -> Result<PoolPlan, NumbersUsedUp> {
@@ -49,33 +45,29 @@ pub fn plan_pool(
     let mut planned = Planned {
         wake_s: None,
         ops: Vec::new(),
-        entries: BTreeMap::new(),
+        entries: Vec::with_capacity(actual.backends.len()),
     };
-    let by_endpoint: HashMap<SocketAddr, (u16, Backend)> = actual
-        .backends
-        .iter()
-        .map(|&(number, entry)| (endpoint::of(&entry), (number, entry)))
-        .collect();
+    let mut known_backends = KnownBackends::of(actual.backends);
     let others_serve = actual.backends.iter().any(|(_, entry)| accepts(entry));
     let slow_start_s = if others_serve && !all_down {
         goal.slow_start_s
     } else {
         0
     };
-    let mut free_positions = free_positions(actual);
-    let mut numbers = HashMap::new();
+    let mut positions = None;
+    let mut serving = Vec::with_capacity(goal.members.len());
     for member in &goal.members {
-        let known = by_endpoint.get(&member.endpoint).copied();
+        let known = known_backends.find(member.endpoint);
         let mut entry = wanted_entry(goal.pool, member, known, all_down, now_s);
         entry.serving_since_s = serving_since_s(known, &entry, slow_start_s, now_s);
         let number = match known {
             Some((number, _)) => number,
             None => {
-                entry.position = free_positions.next().unwrap_or(u16::MAX);
+                let positions = positions.get_or_insert_with(|| free_positions(actual));
+                entry.position = positions.next().unwrap_or(u16::MAX);
                 free().ok_or(NumbersUsedUp)?
             }
         };
-        numbers.insert(member.endpoint, number);
         bury_if_due(
             &mut entry,
             member,
@@ -85,31 +77,22 @@ pub fn plan_pool(
             &mut planned.wake_s,
         );
         planned.add(number, known, entry);
-    }
-    for &(number, entry) in actual.backends {
-        if !planned.entries.contains_key(&number) {
-            planned.add(
-                number,
-                Some((number, entry)),
-                removed(entry, goal, all_down),
-            );
+        if can_serve(member) && (member.well || all_down) {
+            serving.push((member, number, entry.serving_since_s));
         }
     }
-    let serving: Vec<(&MemberGoal, u16)> = goal
-        .members
-        .iter()
-        .filter(|member| can_serve(member) && (member.well || all_down))
-        .filter_map(|member| Some((member, *numbers.get(&member.endpoint)?)))
-        .collect();
+    planned.entries.sort_unstable_by_key(|&(number, _)| number);
+    let is_gone = |&&(number, _): &&(u16, Backend)| planned.flags(number).is_none();
+    let gone: Vec<(u16, Backend)> = actual.backends.iter().filter(is_gone).copied().collect();
+    for (number, entry) in gone {
+        let known = Some((number, entry));
+        planned.add(number, known, removed(entry, goal, all_down));
+    }
+    planned.entries.sort_unstable_by_key(|&(number, _)| number);
     let members = planned.shares(&serving, goal.slow_start_s, now_s);
-    move_slots(
-        actual.words,
-        &members,
-        key,
-        goal.pool,
-        &planned.entries,
-        &mut planned.ops,
-    );
+    let mut wanted = vec![0u16; actual.words.len()];
+    ring(&members, &mut wanted);
+    planned.move_slots(actual.words, &wanted, goal.pool);
     Ok(PoolPlan {
         accepting: if all_down { 0 } else { members.len() as u32 },
         all_down,
@@ -127,8 +110,42 @@ pub struct NumbersUsedUp;
 
 struct Planned {
     ops: Vec<Op>,
-    entries: BTreeMap<u16, Backend>,
+    /// Flags of the backends, by their numbers.
+    entries: Vec<(u16, u16)>,
     wake_s: Option<u32>,
+}
+
+/// Backends by their endpoints. Most often they come in the order in which they are asked for.
+struct KnownBackends<'a> {
+    backends: &'a [(u16, Backend)],
+    /// The one after that which was asked for last.
+    next: usize,
+    by_endpoint: Option<HashMap<SocketAddr, usize>>,
+}
+
+impl<'a> KnownBackends<'a> {
+    const fn of(backends: &'a [(u16, Backend)]) -> Self {
+        Self {
+            backends,
+            next: 0,
+            by_endpoint: None,
+        }
+    }
+
+    fn find(&mut self, endpoint: SocketAddr) -> Option<(u16, Backend)> {
+        let backends = self.backends;
+        let at_next = backends.get(self.next);
+        if at_next.is_none_or(|(_, entry)| endpoint::of(entry) != endpoint) {
+            let by_endpoint = self.by_endpoint.get_or_insert_with(|| {
+                let endpoints = backends.iter().map(|(_, entry)| endpoint::of(entry));
+                endpoints.zip(0..).collect()
+            });
+            self.next = *by_endpoint.get(&endpoint)?;
+        }
+        let found = backends.get(self.next).copied();
+        self.next += 1;
+        found
+    }
 }
 
 impl Planned {
@@ -138,23 +155,29 @@ impl Planned {
             Some((_, old)) if old != entry => self.ops.push(Op::UpdateBackend { number, entry }),
             Some(_) => (),
         }
-        self.entries.insert(number, entry);
+        self.entries.push((number, entry.flags));
     }
 
-    /// The members of the ring with their shares. While one of them starts slowly, all weights are
-    /// counted in steps of it.
+    /// Flags of a backend; the entries have to be in order.
+    fn flags(&self, number: u16) -> Option<u16> {
+        let at = self
+            .entries
+            .binary_search_by_key(&number, |&(number, _)| number);
+        self.entries.get(at.ok()?).map(|&(_, flags)| flags)
+    }
+
+    /// The members of the ring with their shares; each comes with its number, and with the time since
+    /// when it serves. While one of them starts slowly, all weights are counted in steps of it.
     fn shares(
         &mut self,
-        serving: &[(&MemberGoal, u16)],
+        serving: &[(&MemberGoal, u16, u32)],
         slow_start_s: u32,
         now_s: u32,
     ) -> Vec<ring::Member> {
         let mut starting = false;
         let mut members: Vec<ring::Member> = serving
             .iter()
-            .map(|&(member, number)| {
-                let since_s = self.entries.get(&number);
-                let since_s = since_s.map_or(0, |entry| entry.serving_since_s);
+            .map(|&(member, number, since_s)| {
                 let (steps, next_s) = ramp::steps(since_s, slow_start_s, now_s);
                 if let Some(next_s) = next_s {
                     starting = true;
@@ -175,10 +198,23 @@ impl Planned {
         }
         members
     }
+
+    /// Gives the slots their targets, then moves those whose backend is dead.
+    fn move_slots(&mut self, words: &[SlotWord], wanted: &[u16], pool: u32) {
+        let is_dead = |number: u16| {
+            let flags = self.flags(number);
+            flags.is_none_or(|flags| flags & backend_flag::DEAD != 0)
+        };
+        let writes = slots::change(words, wanted, is_dead);
+        if writes.iter().any(|write| write.word().1.is_marked()) {
+            self.ops.push(Op::Moving { pool });
+        }
+        self.ops.extend(writes.into_iter().map(Op::Slot));
+    }
 }
 
 /// Positions that no backend of the pool has, the lowest first.
-fn free_positions(actual: PoolActual<'_>) -> impl Iterator<Item = u16> {
+fn free_positions(actual: PoolActual<'_>) -> impl Iterator<Item = u16> + use<> {
     let backends = actual.backends.iter();
     let taken: BTreeSet<u16> = backends.map(|(_, entry)| entry.position).collect();
     (0..=u16::MAX).filter(move |position| !taken.contains(position))
@@ -307,32 +343,6 @@ fn removed(mut entry: Backend, goal: &PoolGoal, all_down: bool) -> Backend {
         entry.flags |= backend_flag::DEAD;
     }
     entry
-}
-
-/// Gives the slots their targets, then moves those whose backend is dead.
-fn move_slots(
-    words: &[SlotWord],
-    members: &[ring::Member],
-    key: [u8; 16],
-    pool: u32,
-    entries: &BTreeMap<u16, Backend>,
-    ops: &mut Vec<Op>,
-) {
-    let mut wanted = vec![0u16; words.len()];
-    ring::build(key, members, &mut wanted);
-    let is_dead = |number: u16| {
-        entries
-            .get(&number)
-            .is_none_or(|entry| entry.flags & backend_flag::DEAD != 0)
-    };
-    let mut writes: Vec<Write> = slots::retarget(words, &wanted).collect();
-    let mut words = words.to_vec();
-    slots::apply(&mut words, &writes);
-    writes.extend(slots::bury(&words, is_dead));
-    if writes.iter().any(|write| write.word().1.is_marked()) {
-        ops.push(Op::Moving { pool });
-    }
-    ops.extend(writes.into_iter().map(Op::Slot));
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! free, a member looks which of these comes first in its permutation instead of walking along it.
 
 /// What is the same for all members of a ring.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Table {
     slots: u32,
     /// 2^64 divided by the slots.
@@ -18,6 +18,7 @@ pub(super) struct Table {
 }
 
 /// A member while slots are dealt.
+#[derive(Clone, Debug)]
 pub(super) struct Hand {
     /// The slot of its permutation that it looks at next, as a part of the ring; see [`Table::part`].
     at: u64,
@@ -128,9 +129,21 @@ impl Table {
 }
 
 impl Hand {
+    pub(super) const fn number(&self) -> u16 {
+        self.number
+    }
+
+    pub(super) const fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    pub(super) const fn is_heaviest(&self) -> bool {
+        self.lacks == 0
+    }
+
     /// Whether it gets a slot in this round: the heaviest do in each, another one whenever its
     /// weight of the rounds since its last turn has come up to the heaviest's.
-    fn has_a_turn(&mut self) -> bool {
+    pub(super) fn has_a_turn(&mut self) -> bool {
         if self.saved < self.lacks {
             self.saved += self.weight;
             return false;
@@ -139,11 +152,28 @@ impl Hand {
         true
     }
 
+    /// The slot of its permutation that it looks at next.
+    pub(super) const fn next(&self, table: Table) -> u32 {
+        table.slot(self.at)
+    }
+
+    /// The same, and goes on.
+    pub(super) const fn step(&mut self, table: Table) -> u32 {
+        let slot = table.slot(self.at);
+        self.at = self.at.wrapping_add(self.step);
+        slot
+    }
+
+    /// What a slot is multiplied by, modulo 2^64, to get where it comes in the permutation, as a part
+    /// of the ring, from slot 0 on.
+    pub(super) const fn inverse(&self, table: Table) -> u64 {
+        table.part(inverse(table.slot(self.step), table.slots))
+    }
+
     /// Takes the next free slot of the permutation; there has to be one.
     fn walk(&mut self, table: Table, taken: &mut [u64]) -> u32 {
         loop {
-            let slot = table.slot(self.at);
-            self.at = self.at.wrapping_add(self.step);
+            let slot = self.step(table);
             let (word, bit) = (&mut taken[slot as usize / 64], 1 << (slot % 64));
             if *word & bit == 0 {
                 *word |= bit;
@@ -155,8 +185,8 @@ impl Hand {
     /// Takes that one of the free slots which comes first in the permutation.
     fn pick(&self, table: Table, free: &mut Vec<u32>) -> u32 {
         // Every slot before the next one is taken, so the distance from there says which is first.
-        let inverse = table.part(inverse(table.slot(self.step), table.slots));
-        let here = u64::from(table.slot(self.at)).wrapping_mul(inverse);
+        let inverse = self.inverse(table);
+        let here = u64::from(self.next(table)).wrapping_mul(inverse);
         let place = (0..free.len()).min_by_key(|&place| {
             u64::from(free[place])
                 .wrapping_mul(inverse)

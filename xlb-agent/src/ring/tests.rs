@@ -195,6 +195,60 @@ fn large_rings_are_those_of_the_paper() {
     assert_eq!(ring(&members, 65_537), slowly(&members, 65_537));
 }
 
+proptest! {
+    #[test]
+    fn a_ring_without_some_members_is_that_of_the_others(
+        weights in proptest::collection::vec(1u32..4, 40..90),
+        are_equal in proptest::bool::ANY,
+        gone in proptest::collection::btree_set(0usize..90, 0..4),
+        slots in proptest::sample::select(vec![251usize, 1021, 1024]),
+    ) {
+        let weight = |weight: u32| if are_equal { 1 } else { weight };
+        let members: Vec<Member> =
+            (1..).zip(&weights).map(|(n, &w)| member(n, weight(w))).collect();
+        let without = |gone: &dyn Fn(usize) -> bool| -> Vec<Member> {
+            (0..).zip(&members).filter(|(at, _)| !gone(*at)).map(|(_, member)| *member).collect()
+        };
+        let mut rings = Rings::default();
+        let mut out = vec![0; slots];
+        rings.build(KEY, &members, &mut out);
+        if let Some(work) = rings.prepare(KEY) {
+            work();
+        }
+        let failed = without(&|at| gone.contains(&at));
+        let one_is_back = without(&|at| gone.iter().skip(1).any(|&gone| gone == at));
+        for members in [&failed, &one_is_back, &members] {
+            rings.build(KEY, members, &mut out);
+            prop_assert_eq!(&out, &ring(members, slots));
+        }
+    }
+}
+
+/// What it is for: a thousand backends, any of which fails.
+#[test]
+fn a_large_ring_needs_not_be_dealt_again() {
+    let members: Vec<Member> = (1..=1000)
+        .map(|n| member(n, if n == 7 { 2 } else { 1 }))
+        .collect();
+    let mut out = vec![0; 65_537];
+    let mut rings = Rings::default();
+    rings.build(KEY, &members, &mut out);
+    let work = rings.prepare(KEY).expect("it is worth it");
+    work();
+    assert!(rings.prepare(KEY).is_none());
+    assert_eq!(rings.slots_remembered(), out.len());
+    for gone in [0, 6, 999] {
+        let mut members = members.clone();
+        members.remove(gone);
+        let base = rings.base.as_ref();
+        assert!(
+            base.is_some_and(|base| base.dealt.derive(&members, &mut out)),
+            "{gone}"
+        );
+        assert_eq!(out, ring(&members, 65_537), "{gone}");
+    }
+}
+
 /// Run by hand in release: `cargo test -p xlb-agent --release ring::tests::fast -- --ignored`.
 #[test]
 #[ignore = "measures, and means something only in release"]

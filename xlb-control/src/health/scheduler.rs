@@ -50,6 +50,18 @@ impl Target {
         }
     }
 
+    /// Whether it is the target of a backend's check.
+    #[must_use]
+    pub fn is_of(&self, endpoint: SocketAddr, check: &Check) -> bool {
+        let port = check.port.unwrap_or(endpoint.port());
+        self.address == SocketAddr::new(endpoint.ip(), port)
+            && self.check
+                == Check {
+                    port: None,
+                    ..check.clone()
+                }
+    }
+
     /// Address and port that are probed.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {

@@ -9,7 +9,7 @@ use crate::diff::*;
 use crate::{
     engine::goal::World,
     plan::{self, Intent, Op, PoolActual, PoolPlan},
-    slots,
+    ring, slots,
 };
 
 pub(super) const KEY: [u8; 16] = [7; 16];
@@ -73,10 +73,16 @@ impl Live {
             words: &self.words,
         };
         let mut next = 100 + self.backends.len() as u16;
-        plan::plan_pool(actual, &goal, KEY, NOW_S, || {
-            next += 1;
-            Some(next)
-        })
+        plan::plan_pool(
+            actual,
+            &goal,
+            |members, out| ring::build(KEY, members, out),
+            NOW_S,
+            || {
+                next += 1;
+                Some(next)
+            },
+        )
         .unwrap()
     }
 

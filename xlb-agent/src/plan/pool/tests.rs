@@ -1,12 +1,17 @@
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use xlb_common::next_hop::NextHop;
 
 use super::*;
+use crate::slots::Write;
 
 const KEY: [u8; 16] = [7; 16];
 const SLOTS: usize = 251;
 const NOW_S: u32 = 1_000;
+
+fn build_ring(members: &[ring::Member], out: &mut [u16]) {
+    ring::build(KEY, members, out);
+}
 
 fn member(last: u8) -> MemberGoal {
     MemberGoal {
@@ -51,7 +56,7 @@ impl Pool {
             backends: &self.backends,
             words: &self.words,
         };
-        let plan = plan_pool(actual, &self.goal, KEY, now_s, || {
+        let plan = plan_pool(actual, &self.goal, build_ring, now_s, || {
             next += 1;
             Some(self.backends.len() as u16 + next)
         })

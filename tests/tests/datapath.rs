@@ -13,6 +13,8 @@ mod decap_rig;
 mod forwarding;
 #[path = "datapath/frame.rs"]
 mod frame;
+#[path = "datapath/icmp.rs"]
+mod icmp;
 #[path = "datapath/kinds.rs"]
 mod kinds;
 #[path = "datapath/loading.rs"]
@@ -37,3 +39,5 @@ mod second_chance;
 mod slots;
 #[path = "datapath/sockets.rs"]
 mod sockets;
+#[path = "datapath/too_big.rs"]
+mod too_big;

@@ -9,6 +9,8 @@ mod links;
 mod modes;
 #[path = "traffic/next_hops.rs"]
 mod next_hops;
+#[path = "traffic/path_mtu.rs"]
+mod path_mtu;
 #[path = "traffic/plain.rs"]
 mod plain;
 #[path = "traffic/replies.rs"]

@@ -77,7 +77,7 @@ reasons! {
     ReplyToHost = "reply-to-host", Pass;
     /// An ICMP or ICMPv6 echo request to a VIP, answered here.
     EchoReply = "echo-reply", Tx;
-    /// ICMP or ICMPv6 other than an echo request, to a VIP: for the host.
+    /// ICMP or ICMPv6 to a VIP other than an echo request and an error about a flow: for the host.
     IcmpOther = "icmp-other", Pass;
     /// Another protocol than TCP, UDP and ICMP.
     OtherProtocol = "other-protocol", Pass;
@@ -103,7 +103,8 @@ reasons! {
     ClientUnresolved = "client-unresolved", Drop;
     /// A reply whose route leaves by an interface that xlb does not use.
     ClientUnroutable = "client-unroutable", Drop;
-    /// With its outer header it is larger than the interface takes.
+    /// With its outer header it is larger than the interface takes, and its sender was not told: it
+    /// may be fragmented, or was told of others just now.
     TooBig = "too-big", Drop;
     /// The driver left no room for an outer header.
     NoHeadroom = "no-headroom", Drop;
@@ -122,6 +123,14 @@ reasons! {
     /// A lookup in the tables of flows, of a packet whose slot is marked or whose service tracks
     /// flows, counted besides the packet's own end. At rest there is none.
     TableLookup = "table-lookup", Pass;
+    /// An ICMP error about a flow, sent to where the flow's own packets come from. Counted besides
+    /// the packet's own end.
+    IcmpError = "icmp-error", Pass;
+    /// A packet of a client that is too big for its outer header, answered by what size would fit.
+    TooBigAnswered = "too-big-answered", Tx;
+    /// A router's word on the way to a backend that an encapsulated packet is too big, passed on to
+    /// the client.
+    TunnelTooBig = "tunnel-too-big", Tx;
 }
 
 impl Reason {
@@ -130,7 +139,11 @@ impl Reason {
     pub const fn is_event(self) -> bool {
         matches!(
             self,
-            Self::FlowTableFullToStable | Self::SecondChance | Self::FibLookup | Self::TableLookup
+            Self::FlowTableFullToStable
+                | Self::SecondChance
+                | Self::FibLookup
+                | Self::TableLookup
+                | Self::IcmpError
         )
     }
 }

@@ -45,6 +45,33 @@ pub fn replied<F: Family>(service: &Service, backend: u16, packet: &Packet<F>) {
     }
 }
 
+/// Counts an ICMP error that went to a backend.
+#[inline(always)]
+pub fn error_forwarded(service: &Service, backend: &Backend, frame_bytes: u64) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(index(service, backend)) {
+        // SAFETY: the pointer is to this CPU's value, and XDP is not preempted by itself.
+        unsafe {
+            (*counters).packets += 1;
+            (*counters).bytes += frame_bytes;
+        }
+    }
+}
+
+/// Counts an ICMP error about a packet to a backend, which went to a client.
+#[inline(always)]
+pub fn error_replied(service: &Service, backend: u16, frame_bytes: u64) {
+    let Some(backend) = BACKENDS.get(u32::from(backend)) else {
+        return;
+    };
+    if let Some(counters) = COUNTERS.get_ptr_mut(index(service, backend)) {
+        // SAFETY: the pointer is to this CPU's value, and XDP is not preempted by itself.
+        unsafe {
+            (*counters).reply_packets += 1;
+            (*counters).reply_bytes += frame_bytes;
+        }
+    }
+}
+
 #[inline(always)]
 fn index(service: &Service, backend: &Backend) -> u32 {
     // SAFETY: the agent changes this word when it gives the service more counters, hence volatile.

@@ -5,7 +5,7 @@ mod v6;
 
 use aya_ebpf::bindings::bpf_fib_lookup;
 pub use v4::V4;
-pub use v6::V6;
+pub use v6::{V6, difference};
 use xlb_common::{
     endpoint::EndpointTarget,
     maps::{Backend, FlowKey, NextHop},

@@ -1,6 +1,9 @@
 //! The bytes of a frame, through one accessor.
 
-use aya_ebpf::{helpers::bpf_xdp_adjust_head, programs::XdpContext};
+use aya_ebpf::{
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    programs::XdpContext,
+};
 use xlb_common::{decap, reason::Reason, wire::Header};
 
 /// What was asked for does not lie within the frame.
@@ -114,6 +117,19 @@ impl<'a> Frame<'a> {
     pub fn shrink_front(&mut self, bytes: usize) -> Result<(), Truncated> {
         // SAFETY: the context is the one that the kernel called the program with.
         match unsafe { bpf_xdp_adjust_head(self.ctx.ctx, bytes as i32) } {
+            0 => Ok(()),
+            _ => Err(Truncated),
+        }
+    }
+    /// Cuts `bytes` off the end of the frame.
+    ///
+    /// # Errors
+    ///
+    /// The frame has no more than these and an Ethernet header.
+    #[inline(always)]
+    pub fn shrink_back(&mut self, bytes: usize) -> Result<(), Truncated> {
+        // SAFETY: the context is the one that the kernel called the program with.
+        match unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, -(bytes as i32)) } {
             0 => Ok(()),
             _ => Err(Truncated),
         }

@@ -8,6 +8,7 @@ mod bury;
 mod counters;
 mod family;
 mod globals;
+mod icmp;
 mod maps;
 mod packet;
 mod rewrite;
@@ -15,15 +16,17 @@ mod select;
 mod services;
 mod transmit;
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use aya_ebpf::{macros::xdp, programs::XdpContext};
 use xlb_common::{
-    reason::{Action, Reason},
+    maps::feature,
+    reason::Reason,
     wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader},
 };
 use xlb_ebpf::frame::{self, Frame};
 
 use crate::{
-    family::{Family, V4, V6},
+    family::{V4, V6},
+    icmp::{IcmpFamily, too_big},
     services::Found,
 };
 
@@ -34,14 +37,7 @@ use crate::{
 pub fn xlb(ctx: XdpContext) -> u32 {
     match balance(&mut Frame::new(&ctx)) {
         Ok(action) => action,
-        Err(reason) => {
-            maps::count(reason);
-            match reason.action() {
-                Action::Pass => xdp_action::XDP_PASS,
-                Action::Drop | Action::Redirect => xdp_action::XDP_DROP,
-                Action::Tx => xdp_action::XDP_TX,
-            }
-        }
+        Err(reason) => icmp::conclude(reason),
     }
 }
 
@@ -62,7 +58,7 @@ fn balance(frame: &mut Frame<'_>) -> Result<u32, Reason> {
 
 /// The way of a packet.
 #[inline(always)]
-fn balance_family<F: Family>(frame: &mut Frame<'_>) -> Result<u32, Reason> {
+fn balance_family<F: IcmpFamily>(frame: &mut Frame<'_>) -> Result<u32, Reason> {
     if !globals::has(F::FEATURE) {
         return Err(Reason::NotForService);
     }
@@ -71,7 +67,23 @@ fn balance_family<F: Family>(frame: &mut Frame<'_>) -> Result<u32, Reason> {
         Found::Service(service, ports, protocol) => {
             let selected = select::select(&packet, service, ports, protocol)?;
             let hop = transmit::hop_of(selected.backend)?;
-            rewrite::towards_backend::<F>(frame, service, &selected, protocol, hop.egress.mtu)?;
+            let mtu = hop.egress.mtu;
+            if let Err(reason) =
+                rewrite::towards_backend::<F>(frame, service, &selected, protocol, mtu)
+            {
+                return if (globals::has(feature::IPIP) || globals::has(feature::GUE))
+                    && matches!(reason, Reason::TooBig)
+                {
+                    let outer_bytes = rewrite::outer_bytes::<F>(service);
+                    Ok(too_big::answer::<F>(
+                        frame.ctx().ctx,
+                        mtu.into(),
+                        outer_bytes,
+                    ))
+                } else {
+                    Err(reason)
+                };
+            }
             let action = transmit::transmit(frame, &hop)?;
             counters::forwarded(service, selected.backend, &packet);
             Ok(action)
@@ -84,23 +96,8 @@ fn balance_family<F: Family>(frame: &mut Frame<'_>) -> Result<u32, Reason> {
             counters::replied(service, backend, &packet);
             Ok(action)
         }
-        Found::Icmp => {
-            F::answer_echo(frame)?;
-            turn_around(frame)?;
-            Err(Reason::EchoReply)
-        }
+        Found::Icmp => Ok(icmp::handle::<F>(frame.ctx().ctx)),
     }
-}
-
-/// Sends a frame back to where it came from.
-#[inline(always)]
-fn turn_around(frame: &mut Frame<'_>) -> Result<(), Reason> {
-    let ethernet = frame.at_mut::<EthernetHeader>(0)?;
-    let (high, low) = (ethernet.destination_high, ethernet.destination_low);
-    (ethernet.destination_high, ethernet.destination_low) =
-        (ethernet.source_high, ethernet.source_low);
-    (ethernet.source_high, ethernet.source_low) = (high, low);
-    Ok(())
 }
 
 /// The kernel offers some helpers to programs under a licence compatible with the GPL only.

@@ -82,6 +82,17 @@ fn name_alternative<F: Family, T: Tunnel>(
     F::encapsulate::<T>(frame, alternative, mtu, selected.hash)
 }
 
+/// Bytes of the outer headers that a service puts around packets.
+#[inline(always)]
+pub fn outer_bytes<F: Family>(service: &Service) -> u32 {
+    let bytes = if globals::has(feature::GUE) && service.forward == forward::GUE {
+        F::OUTER_BYTES + Gue::BYTES
+    } else {
+        F::OUTER_BYTES + Ipip::BYTES
+    };
+    bytes as u32
+}
+
 /// Rewrites a backend's reply, so that it comes from the VIP.
 #[inline(always)]
 pub fn towards_client<F: Family>(frame: &mut Frame<'_>, service: &Service) -> Result<(), Reason> {
@@ -126,7 +137,7 @@ fn destination<F: Family>(
 
 /// A UDP checksum of 0 says that there is none, and a computed 0 is sent as all ones (RFC 768).
 #[inline(always)]
-const fn udp_checksum(old: u16, difference: u64) -> u16 {
+pub const fn udp_checksum(old: u16, difference: u64) -> u16 {
     if old == 0 {
         return 0;
     }

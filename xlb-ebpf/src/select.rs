@@ -8,7 +8,7 @@ use policy::Decision;
 use tables::MovingSlot;
 use xlb_common::{
     hash,
-    maps::{Backend, Service, feature, service_state},
+    maps::{Backend, Service, feature, protocol, service_state},
     reason::Reason,
     rule::{self, Kind, What},
     slot::SlotWord,
@@ -88,6 +88,52 @@ pub fn select<F: Family>(
         hash,
         alternative: choice.alternative,
     })
+}
+
+/// Number of the backend that has the flow of an ICMP error, and the flow's hash: as [`select`] would
+/// have it for the flow's own packets, but that nothing is recorded.
+#[inline(always)]
+pub fn follow<F: Family>(
+    packet: &Packet<F>,
+    service: &'static Service,
+    ports: Ports,
+    protocol: u8,
+) -> Result<(u16, u32), Reason> {
+    // SAFETY: the agent changes this word while we read it, hence volatile.
+    let state = unsafe { (&raw const service.state).read_volatile() };
+    let hash = if globals::has(feature::CLIENT_IP) && state & service_state::CLIENT_IP != 0 {
+        F::client_hash(globals::hash_key(), packet)
+    } else {
+        F::hash(globals::hash_key(), packet, ports, protocol)
+    };
+    let index = service.ring_offset + hash::slot(hash, service.ring_slots);
+    let backend = if state & service_state::NOT_AT_REST == 0 {
+        at_rest(index)?
+    } else if state & service_state::REFUSE != 0 {
+        return Err(Reason::AllDown);
+    } else {
+        let decision = Decision {
+            service,
+            state,
+            hash,
+        };
+        let word = maps::arena(&SLOTS, index).ok_or(Reason::Inconsistent)?;
+        // SAFETY: the entry lies in the map; the agent may write it meanwhile, hence volatile.
+        let word = SlotWord(unsafe { word.read_volatile() });
+        let word = word.with_mark(word.is_marked() || decision.tracks());
+        let kind = if protocol == protocol::UDP && !decision.tracks() {
+            Kind::Datagram
+        } else {
+            Kind::Untracked
+        };
+        let key = F::flow_key(packet, ports, protocol);
+        let mut tables = MovingSlot::new(key, index, decision);
+        rule::select(&mut tables, word, kind, decision.is_by_connection()).backend
+    };
+    if backend == 0 {
+        return Err(Reason::NoBackend);
+    }
+    Ok((backend, hash))
 }
 
 #[inline(always)]

@@ -19,7 +19,7 @@ pub enum Found {
     Service(&'static Service, Ports, u8),
     /// From a backend under `dnat`, on its way back to a client.
     Reply(&'static Service, u16),
-    /// ICMP or ICMPv6 to a VIP.
+    /// ICMP or ICMPv6, to whomever.
     Icmp,
 }
 
@@ -28,7 +28,10 @@ pub enum Found {
 #[inline(always)]
 pub fn find<F: Family>(packet: &Packet<F>) -> Result<Found, Reason> {
     let Some((protocol, ports)) = packet.transport.endpoint() else {
-        return address_only(packet);
+        return match packet.transport {
+            Transport::Icmp => Ok(Found::Icmp),
+            _ => Err(address_only(packet)),
+        };
     };
     if let Some(target) = F::find_vip(packet.destination, ports.destination_be, protocol) {
         return Ok(Found::Service(service(target)?, ports, protocol));
@@ -48,16 +51,15 @@ fn service(target: EndpointTarget) -> Result<&'static Service, Reason> {
 
 /// A packet without ports concerns xlb only if its destination is a VIP.
 #[inline(always)]
-fn address_only<F: Family>(packet: &Packet<F>) -> Result<Found, Reason> {
+fn address_only<F: Family>(packet: &Packet<F>) -> Reason {
     if F::find_vip(packet.destination, 0, 0).is_none() {
-        return Err(Reason::NotForService);
+        return Reason::NotForService;
     }
     match packet.transport {
-        Transport::Icmp => Ok(Found::Icmp),
-        Transport::Fragment => Err(Reason::Fragment),
-        Transport::Truncated => Err(Reason::Truncated),
-        Transport::Tcp { .. } | Transport::Udp { .. } | Transport::Other => {
-            Err(Reason::OtherProtocol)
+        Transport::Fragment => Reason::Fragment,
+        Transport::Truncated => Reason::Truncated,
+        Transport::Icmp | Transport::Tcp { .. } | Transport::Udp { .. } | Transport::Other => {
+            Reason::OtherProtocol
         }
     }
 }

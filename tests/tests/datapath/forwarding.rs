@@ -1,9 +1,6 @@
 //! Packets that reach a backend.
 
-use xlb_common::{
-    maps::{NextHop, forward, protocol},
-    reason::Reason,
-};
+use xlb_common::maps::{NextHop, forward, protocol};
 
 use crate::{
     check::{Expected, REDIRECT, TX, hex},
@@ -13,6 +10,7 @@ use crate::{
         ALL_FEATURES, CLIENT_PORT, Kind, MTU, OTHER, backend, backend_mac, egress_mac, outer_source,
     },
     rig::Rig,
+    too_big,
 };
 
 /// What should come out for a request to a service of this kind. What stands for the flow in the
@@ -174,7 +172,7 @@ fn an_outer_header_may_fill_the_mtu_and_not_exceed_it() {
         rig.check(
             "exceeds the MTU",
             &exceeds.bytes(),
-            &Expected::dropped(Reason::TooBig),
+            &too_big::answered(&exceeds, usize::from(MTU) - outer),
         );
     }
 }

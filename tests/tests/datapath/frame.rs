@@ -40,6 +40,9 @@ pub(crate) enum Carries {
     Udp,
     EchoRequest,
     EchoReply,
+    /// An ICMP or ICMPv6 error of this type and code, with these four bytes before what it quotes,
+    /// which is the payload.
+    Error(u8, u8, [u8; 4]),
 }
 
 /// A frame's description.
@@ -99,6 +102,12 @@ impl Frame {
                 .write(&mut bytes, &self.payload),
             Carries::EchoReply => builder
                 .icmpv6_echo_reply(7, 9)
+                .write(&mut bytes, &self.payload),
+            Carries::Error(kind, code, rest) if self.source.is_ipv4() => builder
+                .icmpv4_raw(kind, code, rest)
+                .write(&mut bytes, &self.payload),
+            Carries::Error(kind, code, rest) => builder
+                .icmpv6_raw(kind, code, rest)
                 .write(&mut bytes, &self.payload),
         }
         .expect("a frame of a valid description");

@@ -15,6 +15,7 @@ use crate::{
         ALL_FEATURES, Kind, MTU, backend, backend_address, backend_mac, egress_mac, outer_source,
     },
     rig::Rig,
+    too_big,
 };
 
 const STABLE: u16 = 30;
@@ -180,7 +181,7 @@ fn a_packet_that_would_be_too_big_names_none() {
             rig.check(&format!("{kind:?} {what}"), &packet.bytes(), &expected);
         }
         let exceeds = of_bytes(room - outer + 1);
-        let dropped = Expected::dropped(Reason::TooBig);
-        rig.check("fits not", &exceeds.bytes(), &dropped);
+        let answered = too_big::answered(&exceeds, room - outer);
+        rig.check("fits not", &exceeds.bytes(), &answered);
     }
 }

@@ -20,3 +20,19 @@ pub unsafe trait Header: Copy {}
 
 // SAFETY: a byte.
 unsafe impl Header for u8 {}
+
+/// Sixteen bits of a header, as they stand in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, packed)]
+pub struct Half(pub u16);
+
+// SAFETY: packed integers: alignment of one, no padding, every bit pattern is valid.
+unsafe impl Header for Half {}
+
+/// Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Bytes<const N: usize>(pub [u8; N]);
+
+// SAFETY: bytes: alignment of one, no padding, every bit pattern is valid.
+unsafe impl<const N: usize> Header for Bytes<N> {}

@@ -257,8 +257,9 @@ fn words(address: [u64; 2]) -> [u32; 4] {
     unsafe { core::mem::transmute(address) }
 }
 
+/// The change of a sum when an address becomes another.
 #[inline(always)]
-fn difference(old: [u64; 2], new: [u64; 2]) -> u64 {
+pub fn difference(old: [u64; 2], new: [u64; 2]) -> u64 {
     checksum::difference32(old[0] as u32, new[0] as u32)
         + checksum::difference32((old[0] >> 32) as u32, (new[0] >> 32) as u32)
         + checksum::difference32(old[1] as u32, new[1] as u32)

@@ -1,0 +1,181 @@
+//! Path MTU discovery: links that take smaller packets than both ends think, on either side of the
+//! balancer. A transfer comes through only if the one who sends too much is told.
+
+use std::net::{IpAddr, SocketAddr};
+
+use xlb_tests::lab::{
+    Agent, Backend, BackendKind, Decapsulator, Host, Lab, Replies, Topology, VIP_V4, VIP_V6,
+};
+
+use crate::{
+    flows,
+    plain::{far, reason_of},
+    stage::{IPERF, Setting, Stage},
+};
+
+/// Bytes of a transfer.
+const TRANSFER_BYTES: u64 = 2 << 20;
+/// What the small link takes.
+const SMALL_MTU: u16 = 1400;
+const PORT: u16 = 5201;
+
+#[test]
+fn a_backend_under_dnat_learns_of_a_small_link_to_an_ipv4_client() {
+    small_link_to_client("mtu-dnat-4", "dnat", false);
+}
+
+#[test]
+fn a_backend_under_dnat_learns_of_a_small_link_to_an_ipv6_client() {
+    small_link_to_client("mtu-dnat-6", "dnat", true);
+}
+
+#[test]
+fn a_backend_under_l2_dsr_learns_of_a_small_link_to_an_ipv4_client() {
+    small_link_to_client("mtu-dsr-4", "l2-dsr", false);
+}
+
+#[test]
+fn a_backend_under_l2_dsr_learns_of_a_small_link_to_an_ipv6_client() {
+    small_link_to_client("mtu-dsr-6", "l2-dsr", true);
+}
+
+#[test]
+fn a_backend_under_ipip_learns_of_a_small_link_to_an_ipv4_client() {
+    small_link_to_client("mtu-ipip-4", "ipip", false);
+}
+
+#[test]
+fn a_backend_under_ipip_learns_of_a_small_link_to_an_ipv6_client() {
+    small_link_to_client("mtu-ipip-6", "ipip", true);
+}
+
+#[test]
+fn a_backend_under_gue_learns_of_a_small_link_to_an_ipv4_client() {
+    small_link_to_client("mtu-gue-4", "gue", false);
+}
+
+#[test]
+fn a_backend_under_gue_learns_of_a_small_link_to_an_ipv6_client() {
+    small_link_to_client("mtu-gue-6", "gue", true);
+}
+
+/// The router in front of the client has a small link to it, and says so to the VIP.
+fn small_link_to_client(label: &str, forward: &'static str, v6: bool) {
+    let setting = Setting {
+        forward,
+        v6,
+        two_interfaces: false,
+    };
+    let stage = Stage::build(label, setting);
+    let [client, router] = stage.clients();
+    let to = client.address(v6);
+    router
+        .ns
+        .ip(&format!("route replace {to} dev eth1 mtu {SMALL_MTU}"));
+    flows::iperf(&client.ns, stage.target(IPERF), TRANSFER_BYTES, true);
+    assert_ne!(reason_of(&stage.agent, "icmp-error"), 0);
+    for host in stage.clients().into_iter().chain(&stage.topology.backends) {
+        assert_eq!(flows::bad_packets(host), [], "{}", host.name());
+    }
+}
+
+#[test]
+fn a_client_learns_of_ipip_and_of_a_small_link_behind_it() {
+    small_link_in_tunnel("mtu-in-ipip", "ipip", 0);
+}
+
+#[test]
+fn a_client_learns_of_gue_and_of_a_small_link_behind_it() {
+    small_link_in_tunnel("mtu-in-gue", "gue", 8);
+}
+
+/// The link of the balancer has no room for an outer header, and one behind it has less.
+/// `inner_bytes`: what stands between that header and the packet.
+fn small_link_in_tunnel(label: &str, forward: &str, inner_bytes: u16) {
+    let topology = behind_a_router(label, Replies::Direct);
+    let [host, _] = [&topology.backends[0], &topology.backends[1]];
+    let _unpacker = Decapsulator::start(&host.ns);
+    let (agent, _server) = start(&topology, forward);
+    for v6 in [false, true] {
+        flows::iperf(&topology.client.ns, vip(v6), TRANSFER_BYTES, false);
+        let outer = inner_bytes + if v6 { 40 } else { 20 };
+        assert_eq!(known_mtu(&topology.client, vip(v6).ip()), SMALL_MTU - outer);
+    }
+    assert_ne!(reason_of(&agent, "too-big-answered"), 0);
+    assert_ne!(reason_of(&agent, "tunnel-too-big"), 0);
+    for host in [&topology.client, host] {
+        assert_eq!(flows::bad_packets(host), [], "{}", host.name());
+    }
+}
+
+#[test]
+fn a_client_learns_of_a_small_link_behind_dnat() {
+    let topology = behind_a_router("mtu-behind", Replies::ViaBalancer);
+    let (agent, _server) = start(&topology, "dnat");
+    for v6 in [false, true] {
+        flows::iperf(&topology.client.ns, vip(v6), TRANSFER_BYTES, false);
+        assert_eq!(known_mtu(&topology.client, vip(v6).ip()), SMALL_MTU);
+    }
+    assert_ne!(reason_of(&agent, "icmp-error"), 0);
+    for host in [&topology.client, &topology.backends[0]] {
+        assert_eq!(flows::bad_packets(host), [], "{}", host.name());
+    }
+}
+
+const fn vip(v6: bool) -> SocketAddr {
+    let vip = if v6 {
+        IpAddr::V6(VIP_V6)
+    } else {
+        IpAddr::V4(VIP_V4)
+    };
+    SocketAddr::new(vip, PORT)
+}
+
+/// The first backend is at [`far`] addresses, behind the second, whose way there is small.
+fn behind_a_router(label: &str, replies: Replies) -> Topology {
+    let topology = Topology::one_link(&Lab::new(label), 2);
+    topology.route_replies(replies);
+    let [host, router] = [&topology.backends[0], &topology.backends[1]];
+    router.ns.sysctl("net/ipv4/ip_forward", "1");
+    router.ns.sysctl("net/ipv6/conf/all/forwarding", "1");
+    for v6 in [false, true] {
+        let to = far(v6);
+        host.ns.ip(&format!("addr add {to} dev lo nodad"));
+        let via = host.address(v6);
+        router
+            .ns
+            .ip(&format!("route add {to} via {via} mtu {SMALL_MTU}"));
+        let via = router.address(v6);
+        topology
+            .balancer
+            .ns
+            .ip(&format!("route add {to} via {via}"));
+    }
+    topology
+}
+
+/// iperf3 on the first backend, and an agent with a service of each family.
+fn start(topology: &Topology, forward: &str) -> (Agent, Backend) {
+    let host = &topology.backends[0];
+    let server = Backend::start(&host.ns, host.name(), BackendKind::Iperf { port: PORT });
+    let services = [false, true].map(|v6| {
+        let (vip, address) = (vip(v6).ip(), far(v6));
+        format!(
+            "\n[[service]]\nname = \"v6-{v6}\"\nvip = \"{vip}\"\nport = {PORT}\n\
+             forward = \"{forward}\"\nbackends = [{{ address = \"{address}\", port = {PORT} }}]\n"
+        )
+    });
+    let config = format!(
+        "[dataplane]\ninterfaces = [\"eth0\"]\n{}",
+        services.concat()
+    );
+    (Agent::start(&topology.balancer.ns, &config), server)
+}
+
+/// The path MTU that a host has learnt.
+fn known_mtu(host: &Host, to: IpAddr) -> u16 {
+    let route = host.ns.ip(&format!("route get {to}"));
+    let mut words = route.split_whitespace().skip_while(|word| *word != "mtu");
+    let mtu = words.nth(1).and_then(|mtu| mtu.parse().ok());
+    mtu.unwrap_or_else(|| panic!("no MTU was learnt: {route}"))
+}

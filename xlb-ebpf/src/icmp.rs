@@ -1,0 +1,134 @@
+//! The story of an ICMP or ICMPv6 message: an echo request, or an error about a packet of a flow
+//! (RFC 792, RFC 4443), which goes where the packets of that flow come from.
+//!
+//! | error to | about a packet | goes to |
+//! | --- | --- | --- |
+//! | a VIP | of a backend to a client | the backend, rewritten within too under `dnat` (RFC 5508) |
+//! | a client | of that client to a backend under `dnat` | the client, as from the VIP |
+//! | this host | too big, of a client in an outer header | the client, as from the VIP |
+//!
+//! Each step is a function of its own to the kernel, with a small stack, so that nothing here takes
+//! registers or stack of the way of other packets. Steps give numbers, since structures would go over
+//! the stack.
+
+mod find;
+mod follow;
+mod limit;
+mod quoted;
+mod send;
+pub mod too_big;
+mod tunnel;
+mod v4;
+mod v6;
+
+use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::programs::XdpContext;
+use xlb_common::{
+    maps::{Service, feature},
+    reason::{Action, Reason},
+};
+
+use xlb_ebpf::tunnel::{Gue, Ipip};
+
+pub use self::quoted::IcmpFamily;
+use crate::{
+    frame::Frame,
+    globals,
+    maps::{BACKENDS, SERVICES, count},
+};
+
+/// What becomes of a packet whose way ended for this reason, which is counted.
+#[inline(always)]
+pub fn conclude(reason: Reason) -> u32 {
+    count(reason);
+    match reason.action() {
+        Action::Pass => xdp_action::XDP_PASS,
+        Action::Drop | Action::Redirect => xdp_action::XDP_DROP,
+        Action::Tx => xdp_action::XDP_TX,
+    }
+}
+
+/// The context within a step. The compiler must not see that its fields are all that a step takes of
+/// it: it would have the caller read them, and to the kernel numbers that were passed are no pointers
+/// to a packet.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+pub fn context(mut ctx: *mut xdp_md) -> XdpContext {
+    // SAFETY: the register keeps what it holds, and no memory is touched.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) ctx, options(nostack)) };
+    XdpContext::new(ctx)
+}
+
+/// For the lints, which take the program for one of the host.
+#[cfg(not(target_arch = "bpf"))]
+pub const fn context(ctx: *mut xdp_md) -> XdpContext {
+    XdpContext::new(ctx)
+}
+
+/// The way of a message; gives the action.
+#[inline(always)]
+pub fn handle<F: IcmpFamily>(ctx: *mut xdp_md) -> u32 {
+    let found = find::Found(find::find::<F>(ctx));
+    if found.is(find::ECHO) {
+        echo::<F>(ctx)
+    } else if found.is(find::TO_BACKEND) {
+        match SERVICES.get(found.service()) {
+            Some(service) => to_backend::<F>(ctx, service),
+            None => conclude(Reason::Inconsistent),
+        }
+    } else if found.is(find::TO_CLIENT) {
+        match SERVICES.get(found.service()) {
+            Some(service) => send::back::<F>(ctx, service, found.backend()),
+            None => conclude(Reason::Inconsistent),
+        }
+    } else if globals::has(feature::IPIP) && found.is(find::IPIP) {
+        depart::<F>(ctx, tunnel::relay::<F, Ipip>(ctx))
+    } else if globals::has(feature::GUE) && found.is(find::GUE) {
+        depart::<F>(ctx, tunnel::relay::<F, Gue>(ctx))
+    } else {
+        found.action()
+    }
+}
+
+/// Sends a router's word to the client, if it was made one for the client: `made` is 0.
+#[inline(always)]
+fn depart<F: IcmpFamily>(ctx: *mut xdp_md, made: u32) -> u32 {
+    if made != 0 {
+        return made;
+    }
+    count(Reason::TunnelTooBig);
+    send::depart::<F>(ctx, send::route::<F>(ctx))
+}
+
+#[inline(always)]
+fn to_backend<F: IcmpFamily>(ctx: *mut xdp_md, service: &'static Service) -> u32 {
+    let followed = follow::Followed(follow::follow::<F>(ctx, service));
+    if followed.backend() == 0 {
+        return followed.action();
+    }
+    match BACKENDS.get(u32::from(followed.backend())) {
+        Some(backend) => send::towards_backend::<F>(ctx, service, backend, followed.hash()),
+        None => conclude(Reason::Inconsistent),
+    }
+}
+
+/// Answers an echo request.
+#[inline(never)]
+fn echo<F: IcmpFamily>(ctx: *mut xdp_md) -> u32 {
+    let context = context(ctx);
+    let frame = &mut Frame::new(&context);
+    let answered = F::answer_echo(frame).and_then(|()| turn_around(frame));
+    conclude(answered.err().unwrap_or(Reason::EchoReply))
+}
+
+/// Sends a frame back to where it came from.
+#[inline(always)]
+fn turn_around(frame: &mut Frame<'_>) -> Result<(), Reason> {
+    use xlb_common::wire::EthernetHeader;
+    let ethernet = frame.at_mut::<EthernetHeader>(0)?;
+    let (high, low) = (ethernet.destination_high, ethernet.destination_low);
+    (ethernet.destination_high, ethernet.destination_low) =
+        (ethernet.source_high, ethernet.source_low);
+    (ethernet.source_high, ethernet.source_low) = (high, low);
+    Ok(())
+}

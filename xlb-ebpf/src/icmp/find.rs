@@ -1,0 +1,152 @@
+//! Finds what a message is about.
+
+use aya_ebpf::bindings::xdp_md;
+use xlb_common::{
+    endpoint::EndpointTarget,
+    gue,
+    maps::{feature, forward, protocol},
+    reason::Reason,
+    wire::{IcmpHeader, UdpHeader},
+};
+use xlb_ebpf::tunnel::{Gue, Ipip, Tunnel};
+
+use super::{
+    conclude, context,
+    quoted::{IcmpFamily, Quoted},
+};
+use crate::{frame::Frame, globals, maps::SERVICES};
+
+/// An echo request to a VIP.
+pub const ECHO: u64 = 1;
+/// An error about a packet of a backend.
+pub const TO_BACKEND: u64 = 2;
+/// An error about a packet to a backend under `dnat`.
+pub const TO_CLIENT: u64 = 3;
+/// An error about a packet to a backend under `ipip` that was too big.
+pub const IPIP: u64 = 4;
+/// An error about a packet to a backend under `gue` that was too big.
+pub const GUE: u64 = 5;
+
+/// What a message is about, in one word: what of the above in the upper 16 bits, a backend in the
+/// next, and in the lower half a service, or the action if it is nothing of the above.
+#[derive(Clone, Copy)]
+pub struct Found(pub u64);
+
+impl Found {
+    #[inline(always)]
+    const fn new(what: u64, target: EndpointTarget) -> Self {
+        Self(what << 48 | (target.backend as u64) << 32 | target.service as u64)
+    }
+
+    /// Whether it is this of the above.
+    #[inline(always)]
+    pub const fn is(self, what: u64) -> bool {
+        self.0 >> 48 == what
+    }
+
+    /// Number of the service.
+    #[inline(always)]
+    pub const fn service(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Number of the backend.
+    #[inline(always)]
+    pub const fn backend(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    /// What becomes of the message.
+    #[inline(always)]
+    pub const fn action(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// Finds what a message is about.
+#[inline(never)]
+pub fn find<F: IcmpFamily>(ctx: *mut xdp_md) -> u64 {
+    let context = context(ctx);
+    match identify::<F>(&Frame::new(&context)) {
+        Ok(found) => found.0,
+        Err(reason) => u64::from(conclude(reason)),
+    }
+}
+
+#[inline(always)]
+fn identify<F: IcmpFamily>(frame: &Frame<'_>) -> Result<Found, Reason> {
+    let type_code = frame.at::<IcmpHeader>(F::TRANSPORT_OFFSET)?.type_code;
+    let (_, destination) = F::ends(frame)?;
+    let is_vip = F::find_vip(destination, 0, 0).is_some();
+    if is_vip && type_code == F::ECHO_REQUEST {
+        return Ok(Found::new(ECHO, EndpointTarget::default()));
+    }
+    let other = if is_vip {
+        Reason::IcmpOther
+    } else {
+        Reason::NotForService
+    };
+    if !F::is_error(IcmpHeader::kind(type_code)) {
+        return Err(other);
+    }
+    let Ok(quoted) = F::quoted(frame, F::QUOTED) else {
+        return Err(other);
+    };
+    // An error goes to where the packet came from that it is about.
+    if !F::equal(quoted.source, destination) {
+        return Err(other);
+    }
+    let found = if is_vip {
+        of_backend(frame, &quoted)
+    } else if globals::has(feature::IPIP) && type_code == F::TOO_BIG && quoted.protocol == F::TUNNEL
+    {
+        of_tunnel::<F, Ipip>(frame, &quoted)
+    } else if globals::has(feature::GUE) && type_code == F::TOO_BIG && is_gue(frame, &quoted) {
+        of_tunnel::<F, Gue>(frame, &quoted)
+    } else {
+        of_client(frame, &quoted)
+    };
+    found.ok_or(other)
+}
+
+#[inline(always)]
+fn of_backend<F: IcmpFamily>(frame: &Frame<'_>, quoted: &Quoted<F>) -> Option<Found> {
+    let ports = quoted.ports(frame, F::ip_bytes(frame).ok()?)?;
+    let target = F::find_vip(quoted.source, ports.source_be, quoted.protocol)?;
+    Some(Found::new(TO_BACKEND, target))
+}
+
+#[inline(always)]
+fn of_client<F: IcmpFamily>(frame: &Frame<'_>, quoted: &Quoted<F>) -> Option<Found> {
+    if !globals::has(feature::DNAT) {
+        return None;
+    }
+    let ports = quoted.ports(frame, F::ip_bytes(frame).ok()?)?;
+    let target = F::find_reply(quoted.destination, ports.destination_be, quoted.protocol)?;
+    Some(Found::new(TO_CLIENT, target))
+}
+
+#[inline(always)]
+fn is_gue<F: IcmpFamily>(frame: &Frame<'_>, quoted: &Quoted<F>) -> bool {
+    quoted.protocol == protocol::UDP
+        && matches!(frame.at::<UdpHeader>(quoted.transport),
+            Ok(udp) if udp.destination_port_be == gue::PORT_BE)
+}
+
+/// Routers quote enough of a packet for the one within to be seen, as RFC 1812 wants it.
+#[inline(always)]
+fn of_tunnel<F: IcmpFamily, T: Tunnel>(frame: &Frame<'_>, quoted: &Quoted<F>) -> Option<Found> {
+    let inner = F::quoted(frame, quoted.transport + T::BYTES).ok()?;
+    let ports = inner.ports(frame, F::ip_bytes(frame).ok()?)?;
+    let target = F::find_vip(inner.destination, ports.destination_be, inner.protocol)?;
+    let service = SERVICES.get(target.service)?;
+    let (what, forward) = if T::IS_UDP {
+        (GUE, forward::GUE)
+    } else {
+        (IPIP, forward::IPIP)
+    };
+    if service.forward != forward {
+        return None;
+    }
+    Some(Found::new(what, target))
+}

@@ -1,0 +1,159 @@
+//! Rewrites errors and sends them on.
+
+use aya_ebpf::bindings::xdp_md;
+use xlb_common::{
+    checksum,
+    maps::{Backend, NextHop, Service, feature, forward, protocol},
+    reason::Reason,
+    wire::Half,
+};
+use xlb_ebpf::tunnel::{Gue, Ipip};
+
+use super::{conclude, context, quoted::IcmpFamily};
+use crate::{
+    counters, frame::Frame, globals, maps::count, packet::NETWORK_OFFSET, rewrite::udp_checksum,
+    transmit,
+};
+
+/// Sends an error to the backend that has its flow.
+#[inline(never)]
+pub fn towards_backend<F: IcmpFamily>(
+    ctx: *mut xdp_md,
+    service: &'static Service,
+    backend: &'static Backend,
+    hash: u32,
+) -> u32 {
+    let context = context(ctx);
+    match forward::<F>(&mut Frame::new(&context), service, backend, hash) {
+        Ok(action) => action,
+        Err(reason) => conclude(reason),
+    }
+}
+
+#[inline(always)]
+fn forward<F: IcmpFamily>(
+    frame: &mut Frame<'_>,
+    service: &'static Service,
+    backend: &'static Backend,
+    hash: u32,
+) -> Result<u32, Reason> {
+    let frame_bytes = frame.length() as u64;
+    let hop = transmit::hop_of(backend)?;
+    F::hop(frame)?;
+    if globals::has(feature::DNAT) && service.forward == forward::DNAT {
+        let address = F::address(&backend.address);
+        let quoted = translate::<F, true>(frame, address, backend.port_be)?;
+        let addresses = F::set_destination(frame, address)?;
+        F::sum(frame, addresses, quoted)?;
+    } else if globals::has(feature::IPIP) && service.forward == forward::IPIP {
+        F::encapsulate::<Ipip>(frame, backend, hop.egress.mtu, hash)?;
+    } else if globals::has(feature::GUE) && service.forward == forward::GUE {
+        F::encapsulate::<Gue>(frame, backend, hop.egress.mtu, hash)?;
+    } else if !globals::has(feature::L2_DSR) || service.forward != forward::L2_DSR {
+        return Err(Reason::Inconsistent);
+    }
+    let action = transmit::transmit(frame, &hop)?;
+    count(Reason::IcmpError);
+    counters::error_forwarded(service, backend, frame_bytes);
+    Ok(action)
+}
+
+/// Sends an error about a client's packet to that client, as if from the VIP: what is behind is
+/// nothing to the client (RFC 5508, section 4.2).
+#[inline(always)]
+pub fn back<F: IcmpFamily>(ctx: *mut xdp_md, service: &'static Service, backend: u16) -> u32 {
+    let frame_bytes = Frame::new(&context(ctx)).length() as u64;
+    let route = route::<F>(ctx);
+    if route == NextHop::LOCAL.0 {
+        return conclude(Reason::ReplyToHost);
+    }
+    match from_vip::<F>(ctx, service) {
+        0 => {
+            count(Reason::IcmpError);
+            counters::error_replied(service, backend, frame_bytes);
+            depart::<F>(ctx, route)
+        }
+        action => action,
+    }
+}
+
+/// Rewrites an error about a client's packet for the client; gives 0, or the action if it is not to
+/// be sent.
+#[inline(never)]
+fn from_vip<F: IcmpFamily>(ctx: *mut xdp_md, service: &'static Service) -> u32 {
+    let context = context(ctx);
+    match rewrite::<F>(&mut Frame::new(&context), service) {
+        Ok(()) => 0,
+        Err(reason) => conclude(reason),
+    }
+}
+
+#[inline(always)]
+fn rewrite<F: IcmpFamily>(frame: &mut Frame<'_>, service: &Service) -> Result<(), Reason> {
+    F::hop(frame)?;
+    let vip = F::address(&service.vip);
+    let quoted = translate::<F, false>(frame, vip, service.port_be)?;
+    let addresses = F::set_source(frame, vip)?;
+    F::sum(frame, addresses, quoted)
+}
+
+/// Sets an end of the quoted packet; gives the change of the sum of what is quoted.
+#[inline(always)]
+fn translate<F: IcmpFamily, const SOURCE: bool>(
+    frame: &mut Frame<'_>,
+    address: F::Address,
+    port_be: u16,
+) -> Result<u64, Reason> {
+    let quoted = F::quoted(frame, F::QUOTED)?;
+    let (transport, is_tcp) = (quoted.transport, quoted.protocol == protocol::TCP);
+    let end = NETWORK_OFFSET + F::ip_bytes(frame)?;
+    let (addresses, mut change) = F::set_quoted::<SOURCE>(frame, address)?;
+    let port = frame.at_mut::<Half>(transport + if SOURCE { 0 } else { 2 })?;
+    let ports = checksum::difference16(port.0, port_be);
+    port.0 = port_be;
+    change += ports;
+    let at = transport + if is_tcp { 16 } else { 6 };
+    // Eight bytes of TCP are all that some routers quote, and its checksum comes later.
+    if at + size_of::<Half>() <= end
+        && let Ok(sum) = frame.at_mut::<Half>(at)
+    {
+        let old = sum.0;
+        let new = if is_tcp {
+            checksum::update(old, addresses + ports)
+        } else {
+            udp_checksum(old, addresses + ports)
+        };
+        sum.0 = new;
+        change += checksum::difference16(old, new);
+    }
+    Ok(change)
+}
+
+/// The word of the next hop to where a message goes; 0: the agent's table knows none.
+#[inline(never)]
+pub fn route<F: IcmpFamily>(ctx: *mut xdp_md) -> u64 {
+    let context = context(ctx);
+    match F::ends(&Frame::new(&context)) {
+        Ok((_, destination)) => F::route(destination).map_or(0, |next| next.0),
+        Err(_) => 0,
+    }
+}
+
+/// Sends a message by this word of a next hop.
+#[inline(never)]
+pub fn depart<F: IcmpFamily>(ctx: *mut xdp_md, route: u64) -> u32 {
+    let context = context(ctx);
+    let frame = &mut Frame::new(&context);
+    let sent = F::ends(frame).and_then(|(from, to)| {
+        let next = NextHop(route);
+        if next == NextHop::LOCAL {
+            return Err(Reason::ReplyToHost);
+        }
+        let next = if next.is_known() { Some(next) } else { None };
+        transmit::to_client::<F>(frame, next, from, to)
+    });
+    match sent {
+        Ok(action) => action,
+        Err(reason) => conclude(reason),
+    }
+}

@@ -114,6 +114,11 @@ fn bury_one(slot: u32, word: SlotWord, is_dead: impl Fn(u16) -> bool) -> Option<
 pub fn change(words: &[SlotWord], wanted: &[u16], is_dead: impl Fn(u16) -> bool) -> Vec<Write> {
     let (mut writes, mut buried) = (Vec::new(), Vec::new());
     for (slot, (&word, &wanted)) in (0u32..).zip(words.iter().zip(wanted)) {
+        let target = word.target();
+        // Nearly all of them: neither has a reason to write.
+        if word.stable() == target && (wanted == target || wanted == 0) {
+            continue;
+        }
         let write = retarget_one(slot, word, wanted);
         let word = write.map_or(word, |write| write.word().1);
         writes.extend(write);

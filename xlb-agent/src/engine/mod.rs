@@ -130,6 +130,8 @@ pub struct Engine {
     rounds: Rounds,
     /// Whether connections move together with slots: see `plan::without_transitions`.
     pub without_transitions: bool,
+    /// Room for the words of a pool's slots: fresh memory costs more than to read them.
+    words: Vec<SlotWord>,
     /// Counts of open connections that stray from the records, by backend.
     drifts: BTreeMap<u16, connections::Drift>,
 }
@@ -157,6 +159,7 @@ impl Engine {
             numbers: allocate::Numbers::new(),
             rounds: Rounds::default(),
             without_transitions: false,
+            words: Vec::new(),
             drifts: BTreeMap::new(),
         };
         engine.adopt_pools();
@@ -265,12 +268,14 @@ impl Engine {
     /// Words of a pool's slots.
     #[must_use]
     pub fn words(&self, pool: &PoolState) -> Vec<SlotWord> {
+        self.load_words(pool).collect()
+    }
+
+    fn load_words(&self, pool: &PoolState) -> impl Iterator<Item = SlotWord> {
         let first = pool.ring_offset as usize;
         let slots = &self.dataplane.maps().slots;
-        slots
-            .load_range(first..first + pool.ring_slots as usize)
-            .map(SlotWord)
-            .collect()
+        let words = slots.load_range(first..first + pool.ring_slots as usize);
+        words.map(SlotWord)
     }
 
     /// The pool's backend with an address and port.

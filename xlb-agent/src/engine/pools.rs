@@ -169,15 +169,17 @@ impl Engine {
 
     /// Plans a pool for its goal and carries the plan out.
     fn bring_in_line(&mut self, name: &str, now_s: u32) -> Result<(), EngineError> {
+        let mut words = std::mem::take(&mut self.words);
         let Some(state) = self.pools.get(name) else {
             return Ok(());
         };
+        words.clear();
+        words.extend(self.load_words(state));
         let backends: Vec<(u16, Backend)> = state
             .backends
             .iter()
             .map(|(&number, &entry)| (number, entry))
             .collect();
-        let words = self.words(state);
         let last = self.dataplane.spec().sizes.backends - 1;
         let key = self.key;
         let mut fresh = Vec::new();
@@ -213,6 +215,7 @@ impl Engine {
         for op in &plan.ops {
             self.carry_out(name, *op, now_s);
         }
+        self.words = words;
         let moves = plan.ops.iter().any(|op| matches!(op, Op::Slot(_)));
         if let Some(state) = self.pools.get_mut(name) {
             if moves {

@@ -82,7 +82,7 @@ pub struct CaseReport {
     pub name: String,
     /// Connections.
     pub connections: usize,
-    /// Slots that got another target.
+    /// Slots that got another target, and nodes that left.
     pub slots_moved: u64,
     /// Nodes that left.
     pub nodes_moved: u64,
@@ -175,7 +175,7 @@ pub fn perform(size: Size) -> Report {
         reports.push(CaseReport {
             name: case.pool.name.to_owned(),
             connections: outcome.connections,
-            slots_moved: outcome.slots_moved,
+            slots_moved: outcome.slots_moved + outcome.nodes_moved,
             nodes_moved: outcome.nodes_moved,
             moved: outcome.moved,
             broken: outcome.broken(),

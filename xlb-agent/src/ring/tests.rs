@@ -248,21 +248,3 @@ fn a_large_ring_needs_not_be_dealt_again() {
         assert_eq!(out, ring(&members, 65_537), "{gone}");
     }
 }
-
-/// Run by hand in release: `cargo test -p xlb-agent --release ring::tests::fast -- --ignored`.
-#[test]
-#[ignore = "measures, and means something only in release"]
-fn fast_enough_to_build_at_every_change() {
-    let members: Vec<Member> = (1..=1000).map(|n| member(n, 1)).collect();
-    let mut out = vec![0; 65_537];
-    let once = (0..50)
-        .map(|_| {
-            let start = std::time::Instant::now();
-            build(KEY, &members, &mut out);
-            start.elapsed()
-        })
-        .min()
-        .unwrap_or_default();
-    println!("1,000 backends, 65,537 slots: {once:?}");
-    assert!(once < std::time::Duration::from_millis(2));
-}

@@ -9,6 +9,10 @@ mod decap;
 mod decap_chance;
 #[path = "datapath/decap_rig.rs"]
 mod decap_rig;
+#[path = "datapath/decap_tunnels.rs"]
+mod decap_tunnels;
+#[path = "datapath/decap_udp.rs"]
+mod decap_udp;
 #[path = "datapath/forwarding.rs"]
 mod forwarding;
 #[path = "datapath/frame.rs"]

@@ -8,34 +8,15 @@ use std::{
 
 use serde_json::Value;
 use xlb_tests::lab::{
-    Agent, Backend, KeepAlive, KeepAliveOptions, Lab, Topology, VIP_V4, wait_until,
+    Agent, Backend, KeepAlive, KeepAliveOptions, Lab, Topology, VIP_V4, forgetful_config,
+    wait_until,
 };
 
 const PORT: u16 = 8080;
 
-/// A service whose connections may be forgotten after two seconds, in front of the first backends.
+/// The configuration with the first backends.
 fn config(topology: &Topology, backends: usize) -> String {
-    let backends: String = topology.backends[..backends]
-        .iter()
-        .map(|host| format!("{{ address = \"{}\", port = {PORT} }}, ", host.v4))
-        .collect();
-    format!(
-        r#"
-        [dataplane]
-        interfaces = ["eth0"]
-        [[pool]]
-        name = "web"
-        ring_slots = 4001
-        idle_timeout = "2s"
-        backends = [{backends}]
-        [[service]]
-        name = "web"
-        vip = "{VIP_V4}"
-        port = 80
-        forward = "dnat"
-        pool = "web"
-        "#
-    )
+    forgetful_config(topology, &vec![1; backends], PORT, "")
 }
 
 fn moving_slots(agent: &Agent) -> u64 {

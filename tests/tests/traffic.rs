@@ -1,6 +1,8 @@
 //! Traffic through the real agent and program, from client to backend and back: every forwarding
 //! mode over every kind of network, and next hops that change.
 
+#[path = "traffic/behind.rs"]
+mod behind;
 #[path = "traffic/flows.rs"]
 mod flows;
 #[path = "traffic/links.rs"]

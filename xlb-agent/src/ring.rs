@@ -13,6 +13,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+pub(crate) use self::deal::common_divisor;
 use self::{
     deal::{Hand, Table},
     history::History,
@@ -71,6 +72,7 @@ pub struct Rings {
 
 #[derive(Debug)]
 struct Base {
+    key: [u8; 16],
     dealt: Arc<Dealt>,
     /// Whether [`Rings::prepare`] was asked to.
     is_prepared: bool,
@@ -88,12 +90,14 @@ impl Rings {
     /// As [`build`] does.
     pub fn build(&mut self, key: [u8; 16], members: &[Member], out: &mut [u16]) {
         if let Some(base) = &self.base
+            && base.key == key
             && base.dealt.derive(members, out)
         {
             return;
         }
         build(key, members, out);
         self.base = is_worth_it(members.len(), out.len()).then(|| Base {
+            key,
             dealt: Arc::new(Dealt {
                 members: members.to_vec(),
                 ring: out.to_vec(),
@@ -112,10 +116,10 @@ impl Rings {
 
     /// What has to be done ahead for a ring with fewer members, if it was not yet and is worth it. It
     /// takes some milliseconds, beside whatever else goes on.
-    pub fn prepare(&mut self, key: [u8; 16]) -> Option<impl FnOnce() + Send + 'static> {
+    pub fn prepare(&mut self) -> Option<impl FnOnce() + Send + 'static> {
         let base = self.base.as_mut().filter(|base| !base.is_prepared)?;
         base.is_prepared = true;
-        let dealt = Arc::clone(&base.dealt);
+        let (key, dealt) = (base.key, Arc::clone(&base.dealt));
         Some(move || {
             // Of members of the same identity, one takes the place of another that leaves.
             if let Some((table, hands)) = hands(key, &dealt.members, dealt.ring.len())

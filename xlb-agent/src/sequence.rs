@@ -1,5 +1,7 @@
 //! The order in which backends take turns under `round-robin`.
 
+use crate::ring::common_divisor;
+
 /// Numbers of backends, each as often as its weight says, its turns as far apart as can be. Of
 /// weights that have no common divisor it has as many entries as they sum up to, or about `most`
 /// with shares that are rounded. Empty if nobody has weight.
@@ -37,14 +39,6 @@ pub fn build(members: &[(u16, u16)], most: u32) -> Vec<u16> {
     }
     order.sort_unstable();
     order.into_iter().map(|(_, number)| number).collect()
-}
-
-const fn common_divisor(a: u32, b: u32) -> u32 {
-    let (mut a, mut b) = (a, b);
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 #[cfg(test)]

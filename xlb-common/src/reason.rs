@@ -13,6 +13,19 @@ pub enum Action {
     Redirect,
 }
 
+impl Action {
+    /// The name that the CLI and the metrics print.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Drop => "drop",
+            Self::Tx => "tx",
+            Self::Redirect => "redirect",
+        }
+    }
+}
+
 /// Entries of the maps that count reasons: more than there are, so that a new one, at the end of its
 /// list, is no other layout.
 pub const REASONS_MAX: u32 = 128;

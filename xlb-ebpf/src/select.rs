@@ -57,13 +57,7 @@ pub fn select<F: Family>(
     ports: Ports,
     protocol: u8,
 ) -> Result<Selected, Reason> {
-    // SAFETY: the agent changes this word while we read it, hence volatile.
-    let state = unsafe { (&raw const service.state).read_volatile() };
-    let hash = if globals::has(feature::CLIENT_IP) && state & service_state::CLIENT_IP != 0 {
-        F::client_hash(globals::hash_key(), packet)
-    } else {
-        F::hash(globals::hash_key(), packet, ports, protocol)
-    };
+    let (state, hash) = state_and_hash(packet, service, ports, protocol);
     let index = service.ring_offset + hash::slot(hash, service.ring_slots);
     let choice = if state & service_state::NOT_AT_REST == 0 {
         Choice::only(at_rest(index)?)
@@ -90,6 +84,24 @@ pub fn select<F: Family>(
     })
 }
 
+/// The state of the service, and the hash of the flow that it wants.
+#[inline(always)]
+fn state_and_hash<F: Family>(
+    packet: &Packet<F>,
+    service: &'static Service,
+    ports: Ports,
+    protocol: u8,
+) -> (u32, u32) {
+    // SAFETY: the agent changes this word while we read it, hence volatile.
+    let state = unsafe { (&raw const service.state).read_volatile() };
+    let hash = if globals::has(feature::CLIENT_IP) && state & service_state::CLIENT_IP != 0 {
+        F::client_hash(globals::hash_key(), packet)
+    } else {
+        F::hash(globals::hash_key(), packet, ports, protocol)
+    };
+    (state, hash)
+}
+
 /// Number of the backend that has the flow of an ICMP error, and the flow's hash: as [`select`] would
 /// have it for the flow's own packets, but that nothing is recorded.
 #[inline(always)]
@@ -99,13 +111,7 @@ pub fn follow<F: Family>(
     ports: Ports,
     protocol: u8,
 ) -> Result<(u16, u32), Reason> {
-    // SAFETY: the agent changes this word while we read it, hence volatile.
-    let state = unsafe { (&raw const service.state).read_volatile() };
-    let hash = if globals::has(feature::CLIENT_IP) && state & service_state::CLIENT_IP != 0 {
-        F::client_hash(globals::hash_key(), packet)
-    } else {
-        F::hash(globals::hash_key(), packet, ports, protocol)
-    };
+    let (state, hash) = state_and_hash(packet, service, ports, protocol);
     let index = service.ring_offset + hash::slot(hash, service.ring_slots);
     let backend = if state & service_state::NOT_AT_REST == 0 {
         at_rest(index)?

@@ -21,6 +21,7 @@
 
 mod agent;
 mod backend;
+mod config;
 mod datagrams;
 mod decapsulator;
 mod fleet;
@@ -56,6 +57,7 @@ use nix::{
 
 pub use agent::{Agent, agent_binary};
 pub use backend::{Backend, BackendKind};
+pub use config::forgetful_config;
 pub use datagrams::{DatagramOptions, DatagramReport, Datagrams};
 pub use decapsulator::Decapsulator;
 pub use fleet::Fleet;

@@ -9,95 +9,13 @@ use xlb_common::{
 
 use crate::{
     decap_rig::DecapRig,
+    decap_tunnels::{Families, IP},
     frame::{
-        Carries, ETHERNET_BYTES, Frame, GUE_PORT, IPV4_BYTES, IPV6_BYTES, Tunnel, UDP_BYTES,
-        ether_type, sum_header, sum_header_at,
+        Carries, ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES, ether_type, set_ecn, sum_header,
+        sum_header_at,
     },
-    kinds::{Kind, backend_address, outer_source},
+    kinds::{Kind, backend_address},
 };
-
-/// Where the outer header begins.
-const IP: usize = ETHERNET_BYTES;
-
-const FLOW_LABEL: u32 = 0x1_2345;
-
-/// A combination of families.
-#[derive(Clone, Copy, Debug)]
-struct Families {
-    outer_v6: bool,
-    inner_v6: bool,
-    /// Whether the tunnel is `gue`; otherwise it is `ipip`.
-    gue: bool,
-}
-
-impl Families {
-    fn all() -> [Self; 4] {
-        [(false, false), (false, true), (true, false), (true, true)].map(|(outer_v6, inner_v6)| {
-            Self {
-                outer_v6,
-                inner_v6,
-                gue: false,
-            }
-        })
-    }
-
-    /// The same in both forms of tunnels.
-    fn in_all_tunnels() -> Vec<Self> {
-        let in_gue = Self::all().map(|families| Self {
-            gue: true,
-            ..families
-        });
-        [Self::all(), in_gue].concat()
-    }
-
-    fn tunnel(self) -> Tunnel {
-        Tunnel {
-            flow_label: FLOW_LABEL,
-            udp: self.gue.then_some(50_000),
-        }
-    }
-
-    /// A client's packet to a VIP.
-    fn inner(self) -> Frame {
-        Kind::new(self.inner_v6, protocol::TCP, forward::IPIP).request()
-    }
-
-    /// Where the inner header begins.
-    fn inner_offset(self) -> usize {
-        IP + if self.outer_v6 {
-            IPV6_BYTES
-        } else {
-            IPV4_BYTES
-        } + self.tunnel().udp_bytes()
-    }
-
-    /// A packet as a balancer sends it.
-    fn encapsulated(self, inner: &Frame) -> Vec<u8> {
-        let backend = backend_address(self.outer_v6, 1);
-        inner.encapsulated(outer_source(self.outer_v6), backend, self.tunnel())
-    }
-
-    /// The same with bytes of the outer header changed, and its checksum right again.
-    fn with_outer(self, inner: &Frame, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-        let mut frame = self.encapsulated(inner);
-        change(&mut frame);
-        if frame[12..14] == [8, 0] {
-            sum_header(&mut frame);
-        }
-        frame
-    }
-
-    /// The same with bytes of the inner packet changed, and the checksum of its header right again.
-    fn with_inner(self, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
-        let mut frame = self.encapsulated(&self.inner());
-        let offset = self.inner_offset();
-        change(&mut frame[offset..]);
-        if !self.inner_v6 && frame[offset] & 0x0f >= 5 && frame[offset] >> 4 == 4 {
-            sum_header_at(&mut frame, offset);
-        }
-        frame
-    }
-}
 
 #[test]
 fn all_four_combinations_of_families_are_delivered() {
@@ -160,16 +78,6 @@ fn inner_options_are_the_hosts_business() {
             frame[IP + if outer_v6 { 5 } else { 3 }] += 4;
         });
         rig.delivers(&format!("{families:?} options"), &input, &output);
-    }
-}
-
-/// Sets the ECN field of the header at an offset.
-fn set_ecn(frame: &mut [u8], offset: usize, v6: bool, ecn: u8) {
-    if v6 {
-        frame[offset + 1] = frame[offset + 1] & !0x30 | ecn << 4;
-    } else {
-        frame[offset + 1] = frame[offset + 1] & !3 | ecn;
-        sum_header_at(frame, offset);
     }
 }
 
@@ -471,101 +379,5 @@ fn without_configuration_nothing_is_taken() {
         let plain = inner.bytes();
         assert_eq!(plain[12..14], ether_type(inner.source.ip()));
         rig.refuses("not encapsulated", &plain, Reason::NotEncapsulated);
-    }
-}
-
-/// The headers of a tunnel by UDP: what each mutation comes to.
-#[test]
-fn each_mutation_of_a_udp_tunnel_has_its_reason() {
-    type Row = (&'static str, fn(&mut Vec<u8>, usize), Reason);
-    const ROWS: &[Row] = &[
-        (
-            "to another port",
-            |f, at| f[at + 3] ^= 1,
-            Reason::NotEncapsulated,
-        ),
-        (
-            "of variant 0",
-            |f, at| f[at + UDP_BYTES] = 0,
-            Reason::GueVariant,
-        ),
-        (
-            "of no IP",
-            |f, at| f[at + UDP_BYTES] = 0x50,
-            Reason::GueVariant,
-        ),
-        (
-            "longer than its IP header says",
-            |f, at| f[at + 5] += 1,
-            Reason::Truncated,
-        ),
-        (
-            "shorter than what it carries",
-            |f, at| f[at + 5] -= 1,
-            Reason::Truncated,
-        ),
-        (
-            "shorter than itself",
-            |f, at| f[at + 4..at + 6].fill(0),
-            Reason::Truncated,
-        ),
-    ];
-    const V4: &[Row] = &[
-        (
-            "from a stranger",
-            |f, _| f[IP + 15] ^= 1,
-            Reason::UnknownSource,
-        ),
-        (
-            "the first fragment",
-            |f, _| f[IP + 6] |= 0x20,
-            Reason::OuterFragment,
-        ),
-        (
-            "a later fragment",
-            |f, _| f[IP + 7] = 0x10,
-            Reason::NotEncapsulated,
-        ),
-        (
-            "longer than its frame",
-            |f, _| f[IP + 3] += 1,
-            Reason::Truncated,
-        ),
-        ("of TCP", |f, _| f[IP + 9] = 6, Reason::NotEncapsulated),
-    ];
-    const V6: &[Row] = &[
-        (
-            "from a stranger",
-            |f, _| f[IP + 23] ^= 1,
-            Reason::UnknownSource,
-        ),
-        (
-            "longer than its frame",
-            |f, _| f[IP + 5] += 1,
-            Reason::Truncated,
-        ),
-        ("of TCP", |f, _| f[IP + 6] = 6, Reason::NotEncapsulated),
-    ];
-    let rig = DecapRig::new();
-    for families in Families::in_all_tunnels().into_iter().filter(|it| it.gue) {
-        let at = families.inner_offset() - UDP_BYTES;
-        let own = if families.outer_v6 { V6 } else { V4 };
-        for (name, mutate, reason) in ROWS.iter().chain(own) {
-            let input = families.with_outer(&families.inner(), |frame| mutate(frame, at));
-            rig.refuses(&format!("{families:?} {name}"), &input, *reason);
-        }
-    }
-}
-
-/// A client may talk to a VIP on the port of tunnels.
-#[test]
-fn a_datagram_to_a_vip_is_no_tunnel() {
-    let rig = DecapRig::new();
-    for families in Families::in_all_tunnels() {
-        let datagram = Kind::new(families.inner_v6, protocol::UDP, forward::IPIP).request();
-        let inner = datagram.with(|frame| frame.destination.set_port(GUE_PORT));
-        let (_, output, reasons) = rig.run(&families.encapsulated(&inner));
-        assert_eq!(reasons, [(Reason::Delivered, 1)], "{families:?}");
-        assert_eq!(output, inner.bytes(), "{families:?}");
     }
 }

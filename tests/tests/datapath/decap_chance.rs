@@ -12,7 +12,7 @@ use crate::{
     decap_rig::DecapRig,
     frame::{
         Carries, ETHERNET_BYTES, Frame, IPV4_BYTES, IPV6_BYTES, Tunnel, encapsulated, ether_type,
-        sum_header, sum_header_at,
+        set_ecn, sum_header, sum_header_at,
     },
     kinds::{
         CLIENT_PORT, Kind, LOOPBACK, backend_address, backend_mac, bytes16, egress_mac,
@@ -293,16 +293,6 @@ fn the_way_may_lead_through_another_interface() {
             end,
             &output,
         );
-    }
-}
-
-/// Sets the ECN field of the header at an offset.
-fn set_ecn(frame: &mut [u8], offset: usize, v6: bool, ecn: u8) {
-    if v6 {
-        frame[offset + 1] = frame[offset + 1] & !0x30 | ecn << 4;
-    } else {
-        frame[offset + 1] = frame[offset + 1] & !3 | ecn;
-        sum_header_at(frame, offset);
     }
 }
 

@@ -244,6 +244,16 @@ pub(crate) fn sum_header_at(bytes: &mut [u8], offset: usize) {
     bytes[offset + 10..offset + 12].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
 }
 
+/// Sets the ECN field of the header at an offset.
+pub(crate) fn set_ecn(frame: &mut [u8], offset: usize, v6: bool, ecn: u8) {
+    if v6 {
+        frame[offset + 1] = frame[offset + 1] & !0x30 | ecn << 4;
+    } else {
+        frame[offset + 1] = frame[offset + 1] & !3 | ecn;
+        sum_header_at(frame, offset);
+    }
+}
+
 /// Checks every checksum of a frame that left the program, within an outer header too.
 pub(crate) fn verify_checksums(name: &str, frame: &[u8]) {
     verify_packet(name, &frame[ETHERNET_BYTES..]);

@@ -4,7 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use serde_json::Value;
 use xlb_tests::lab::{
-    Agent, Backend, KeepAlive, KeepAliveOptions, Lab, Topology, VIP_V4, wait_until,
+    Agent, Backend, KeepAlive, KeepAliveOptions, Lab, Topology, VIP_V4, forgetful_config,
+    wait_until,
 };
 
 pub(crate) const PORT: u16 = 8080;
@@ -20,7 +21,7 @@ impl Stage {
     /// `service`: further lines of the service, which has nothing else to say but where it is.
     pub(crate) fn new(label: &str, weights: &[u16], service: &str) -> Self {
         let topology = Topology::one_link(&Lab::new(label), weights.len() as u8);
-        let text = config(&topology, weights, service);
+        let text = forgetful_config(&topology, weights, PORT, service);
         Self {
             agent: Agent::start(&topology.balancer.ns, &text),
             topology,
@@ -43,7 +44,7 @@ impl Stage {
 
     /// Writes another configuration for the first backends.
     pub(crate) fn write(&self, backends: usize, service: &str) {
-        let text = config(&self.topology, &self.weights[..backends], service);
+        let text = forgetful_config(&self.topology, &self.weights[..backends], PORT, service);
         self.agent.write_config(&text);
     }
 
@@ -111,34 +112,4 @@ impl Stage {
             })
             .collect()
     }
-}
-
-fn config(topology: &Topology, weights: &[u16], service: &str) -> String {
-    let backends: String = topology
-        .backends
-        .iter()
-        .zip(weights)
-        .map(|(host, weight)| {
-            let address = host.v4;
-            format!("{{ address = \"{address}\", port = {PORT}, weight = {weight} }}, ")
-        })
-        .collect();
-    format!(
-        r#"
-        [dataplane]
-        interfaces = ["eth0"]
-        [[pool]]
-        name = "web"
-        ring_slots = 4001
-        idle_timeout = "2s"
-        backends = [{backends}]
-        [[service]]
-        name = "web"
-        vip = "{VIP_V4}"
-        port = 80
-        forward = "dnat"
-        pool = "web"
-        {service}
-        "#
-    )
 }

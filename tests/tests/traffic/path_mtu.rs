@@ -4,12 +4,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use xlb_tests::lab::{
-    Agent, Backend, BackendKind, Decapsulator, Host, Lab, Replies, Topology, VIP_V4, VIP_V6,
+    Agent, Backend, BackendKind, Decapsulator, Host, Replies, Topology, VIP_V4, VIP_V6,
 };
 
 use crate::{
+    behind::{behind_a_router, config},
     flows,
-    plain::{far, reason_of},
+    plain::reason_of,
     stage::{IPERF, Setting, Stage},
 };
 
@@ -92,7 +93,7 @@ fn a_client_learns_of_gue_and_of_a_small_link_behind_it() {
 /// The link of the balancer has no room for an outer header, and one behind it has less.
 /// `inner_bytes`: what stands between that header and the packet.
 fn small_link_in_tunnel(label: &str, forward: &str, inner_bytes: u16) {
-    let topology = behind_a_router(label, Replies::Direct);
+    let topology = behind_a_router(label, Replies::Direct, Some(SMALL_MTU));
     let [host, _] = [&topology.backends[0], &topology.backends[1]];
     let _unpacker = Decapsulator::start(&host.ns);
     let (agent, _server) = start(&topology, forward);
@@ -110,7 +111,7 @@ fn small_link_in_tunnel(label: &str, forward: &str, inner_bytes: u16) {
 
 #[test]
 fn a_client_learns_of_a_small_link_behind_dnat() {
-    let topology = behind_a_router("mtu-behind", Replies::ViaBalancer);
+    let topology = behind_a_router("mtu-behind", Replies::ViaBalancer, Some(SMALL_MTU));
     let (agent, _server) = start(&topology, "dnat");
     for v6 in [false, true] {
         flows::iperf(&topology.client.ns, vip(v6), TRANSFER_BYTES, false);
@@ -131,44 +132,11 @@ const fn vip(v6: bool) -> SocketAddr {
     SocketAddr::new(vip, PORT)
 }
 
-/// The first backend is at [`far`] addresses, behind the second, whose way there is small.
-fn behind_a_router(label: &str, replies: Replies) -> Topology {
-    let topology = Topology::one_link(&Lab::new(label), 2);
-    topology.route_replies(replies);
-    let [host, router] = [&topology.backends[0], &topology.backends[1]];
-    router.ns.sysctl("net/ipv4/ip_forward", "1");
-    router.ns.sysctl("net/ipv6/conf/all/forwarding", "1");
-    for v6 in [false, true] {
-        let to = far(v6);
-        host.ns.ip(&format!("addr add {to} dev lo nodad"));
-        let via = host.address(v6);
-        router
-            .ns
-            .ip(&format!("route add {to} via {via} mtu {SMALL_MTU}"));
-        let via = router.address(v6);
-        topology
-            .balancer
-            .ns
-            .ip(&format!("route add {to} via {via}"));
-    }
-    topology
-}
-
 /// iperf3 on the first backend, and an agent with a service of each family.
 fn start(topology: &Topology, forward: &str) -> (Agent, Backend) {
     let host = &topology.backends[0];
     let server = Backend::start(&host.ns, host.name(), BackendKind::Iperf { port: PORT });
-    let services = [false, true].map(|v6| {
-        let (vip, address) = (vip(v6).ip(), far(v6));
-        format!(
-            "\n[[service]]\nname = \"v6-{v6}\"\nvip = \"{vip}\"\nport = {PORT}\n\
-             forward = \"{forward}\"\nbackends = [{{ address = \"{address}\", port = {PORT} }}]\n"
-        )
-    });
-    let config = format!(
-        "[dataplane]\ninterfaces = [\"eth0\"]\n{}",
-        services.concat()
-    );
+    let config = config(forward, PORT);
     (Agent::start(&topology.balancer.ns, &config), server)
 }
 

@@ -8,10 +8,7 @@ use nix::{
     net::if_::{InterfaceFlags, if_indextoname},
 };
 use serde::Serialize;
-use xlb_common::{
-    decap::{Hop, vip_flag},
-    reason::Action,
-};
+use xlb_common::decap::{Hop, vip_flag};
 use xlb_control::api::{InterfaceStatus, ProgramStatus, ReasonCount};
 
 use super::maps;
@@ -103,13 +100,7 @@ pub fn status(pin_dir: &Path) -> anyhow::Result<Option<Status>> {
             .into_iter()
             .map(|(reason, packets)| ReasonCount {
                 reason: reason.name().to_owned(),
-                action: match reason.action() {
-                    Action::Pass => "pass",
-                    Action::Drop => "drop",
-                    Action::Tx => "tx",
-                    Action::Redirect => "redirect",
-                }
-                .to_owned(),
+                action: reason.action().name().to_owned(),
                 packets,
             })
             .collect(),

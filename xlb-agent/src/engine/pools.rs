@@ -235,12 +235,11 @@ impl Engine {
         let remembered = |pool: &PoolState| pool.rings.slots_remembered();
         let in_use: usize = self.pools.values().map(remembered).sum();
         let room = SLOTS_REMEMBERED_MAX.saturating_sub(in_use);
-        let key = self.key;
         let mut fitting = self
             .pools
             .values_mut()
             .filter(|pool| pool.ring_slots as usize <= room);
-        fitting.find_map(|pool| pool.rings.prepare(key))
+        fitting.find_map(|pool| pool.rings.prepare())
     }
 
     pub(super) fn carry_out(&mut self, name: &str, op: Op, now_s: u32) {

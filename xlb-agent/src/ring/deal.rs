@@ -216,7 +216,8 @@ const fn inverse(number: u32, modulus: u32) -> u32 {
     (of_b.rem_euclid(modulus as i64)) as u32
 }
 
-const fn common_divisor(mut a: u32, mut b: u32) -> u32 {
+/// The greatest number that divides both.
+pub(crate) const fn common_divisor(mut a: u32, mut b: u32) -> u32 {
     while b != 0 {
         (a, b) = (b, a % b);
     }

@@ -212,7 +212,7 @@ proptest! {
         let mut rings = Rings::default();
         let mut out = vec![0; slots];
         rings.build(KEY, &members, &mut out);
-        if let Some(work) = rings.prepare(KEY) {
+        if let Some(work) = rings.prepare() {
             work();
         }
         let failed = without(&|at| gone.contains(&at));
@@ -233,9 +233,9 @@ fn a_large_ring_needs_not_be_dealt_again() {
     let mut out = vec![0; 65_537];
     let mut rings = Rings::default();
     rings.build(KEY, &members, &mut out);
-    let work = rings.prepare(KEY).expect("it is worth it");
+    let work = rings.prepare().expect("it is worth it");
     work();
-    assert!(rings.prepare(KEY).is_none());
+    assert!(rings.prepare().is_none());
     assert_eq!(rings.slots_remembered(), out.len());
     for gone in [0, 6, 999] {
         let mut members = members.clone();

@@ -1,24 +1,15 @@
 //! The text of metrics: OpenMetrics, which Prometheus asks for.
 
-use std::{
-    fmt,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::fmt;
 
 use prometheus_client::{
-    collector::Collector,
     encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text::encode},
     metrics::MetricType,
     registry::{Registry, Unit},
 };
-use serde::Serialize;
-use xlb_common::reason::Action;
-use xlb_control::{
-    api::{BackendState, ServiceHealth},
-    health::Tally,
-};
+use xlb_control::health::Tally;
 
-use super::{Sample, Traffic, process};
+use super::Sample;
 
 /// The text of a sample.
 pub(super) fn text(sample: Sample) -> Result<String, fmt::Error> {
@@ -30,386 +21,98 @@ pub(super) fn text(sample: Sample) -> Result<String, fmt::Error> {
 }
 
 /// Labels of a series.
-type Labels<'a> = Vec<(&'static str, &'a str)>;
+pub(super) type Labels<'a> = Vec<(&'static str, &'a str)>;
 
-impl Collector for Sample {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut out = Out(encoder);
-        self.agent(&mut out)?;
-        self.program(&mut out)?;
-        self.services(&mut out)?;
-        self.pools(&mut out)?;
-        self.backends(&mut out)?;
-        self.traffic(&mut out)?;
-        self.probes(&mut out)
-    }
+/// What a metric is called and what it is.
+pub(super) struct Metric<'a> {
+    name: &'a str,
+    help: &'a str,
+    kind: MetricType,
+    unit: Option<Unit>,
 }
 
-impl Sample {
-    fn agent(&self, out: &mut Out<'_>) -> fmt::Result {
-        let status = &self.status;
-        out.gauge("xlb_build_info", "Version of the agent", |family| {
-            family.one(vec![("version", &status.version)], 1.0)
-        })?;
-        let revision = "Applied configurations since the agent started";
-        out.gauge("xlb_config_revision", revision, |family| {
-            family.alone(status.config_revision as f64)
-        })?;
-        let taken = "Whether the last reload was taken: 1, or 0 if it was refused";
-        out.gauge("xlb_config_last_reload_successful", taken, |family| {
-            family.alone(f64::from(u8::from(self.reloads.last_was_taken)))
-        })?;
-        let when = "When a configuration file was taken last, in Unix time";
-        out.seconds("xlb_config_last_reload_success_timestamp", when, |family| {
-            family.alone(unix_s(self.reloads.last_taken))
-        })?;
-        let refused = "Reloads that were refused since the agent started";
-        out.counter("xlb_config_reloads_refused", refused, |family| {
-            family.count(Vec::new(), self.reloads.refused)
-        })?;
-        let Some(usage) = process::usage() else {
-            return Ok(());
-        };
-        let cpu = "CPU time of the agent, of user and system";
-        out.counter_of_seconds("process_cpu", cpu, |family| {
-            family.count_seconds(Vec::new(), usage.cpu_s)
-        })?;
-        let memory = "Resident memory of the agent";
-        out.bytes("process_resident_memory", memory, |family| {
-            family.alone(usage.resident_bytes as f64)
-        })?;
-        out.gauge("process_open_fds", "Open files of the agent", |family| {
-            family.alone(usage.open_files as f64)
-        })?;
-        let start = "When the agent started, in Unix time";
-        out.seconds("process_start_time", start, |family| {
-            family.alone(unix_s(self.started))
-        })
-    }
-
-    fn program(&self, out: &mut Out<'_>) -> fmt::Result {
-        let status = &self.status;
-        let features = status.program.features.join(",");
-        out.gauge("xlb_program_info", "The XDP program in force", |family| {
-            let id = status.program.id.to_string();
-            family.one(vec![("program_id", &id), ("features", &features)], 1.0)
-        })?;
-        let up = "Whether an interface is up and has the program";
-        out.gauge("xlb_interface_up", up, |family| {
-            status.interfaces.iter().try_for_each(|it| {
-                let up = it.up && it.mode != "detached";
-                let labels = vec![("interface", it.name.as_str()), ("mode", &it.mode)];
-                family.one(labels, f64::from(u8::from(up)))
-            })
-        })?;
-        let packets = "Packets by the reason of their exit from the program, but for those that were \
-                       forwarded, which xlb_backend_packets counts";
-        out.counter("xlb_packets", packets, |family| {
-            self.reasons.iter().try_for_each(|&(reason, count)| {
-                let action = match reason.action() {
-                    Action::Pass => "pass",
-                    Action::Drop => "drop",
-                    Action::Tx => "tx",
-                    Action::Redirect => "redirect",
-                };
-                family.count(vec![("reason", reason.name()), ("action", action)], count)
-            })
-        })?;
-        let used = "Entries in use of maps in which they are counted";
-        out.gauge("xlb_map_entries", used, |family| {
-            let counted = |map: &xlb_control::api::MapStatus| map.used;
-            let counted = status.maps.iter().filter_map(|it| Some((it, counted(it)?)));
-            let mut counted = counted;
-            counted.try_for_each(|(map, used)| family.one(vec![("map", &map.name)], used as f64))
-        })?;
-        out.gauge("xlb_map_capacity", "Entries that fit a map", |family| {
-            let mut maps = status.maps.iter();
-            maps.try_for_each(|map| family.one(vec![("map", &map.name)], map.capacity as f64))
-        })?;
-        out.bytes("xlb_map_memory", "Memory of a map", |family| {
-            let mut maps = status.maps.iter();
-            maps.try_for_each(|map| family.one(vec![("map", &map.name)], map.bytes as f64))
-        })
-    }
-
-    fn services(&self, out: &mut Out<'_>) -> fmt::Result {
-        const STATES: [ServiceHealth; 4] = [
-            ServiceHealth::Up,
-            ServiceHealth::Degraded,
-            ServiceHealth::Panic,
-            ServiceHealth::Down,
-        ];
-        let services = &self.status.services;
-        let state = "State of a service: 1 for the one that holds, 0 for the others";
-        out.gauge("xlb_service_state", state, |family| {
-            services.iter().try_for_each(|service| {
-                STATES.into_iter().try_for_each(|state| {
-                    let (name, holds) = (word(state), service.health == state);
-                    let labels = vec![("service", service.name.as_str()), ("state", &name)];
-                    family.one(labels, f64::from(u8::from(holds)))
-                })
-            })
-        })?;
-        out.gauge("xlb_service_backends", "Backends of a service", |family| {
-            services.iter().try_for_each(|service| {
-                family.one(vec![("service", &service.name)], service.backends.into())
-            })
-        })?;
-        let accepting = "Backends of a service that get new connections";
-        out.gauge("xlb_service_backends_accepting", accepting, |family| {
-            services.iter().try_for_each(|service| {
-                family.one(vec![("service", &service.name)], service.accepting.into())
-            })
-        })
-    }
-
-    fn pools(&self, out: &mut Out<'_>) -> fmt::Result {
-        let pools = &self.status.pools;
-        out.gauge("xlb_pool_ring_slots", "Slots of a pool's ring", |family| {
-            pools
-                .iter()
-                .try_for_each(|pool| family.one(vec![("pool", &pool.name)], pool.ring_slots.into()))
-        })?;
-        let moving = "Slots of a pool's ring that are marked as moving";
-        out.gauge("xlb_pool_moving_slots", moving, |family| {
-            pools.iter().try_for_each(|pool| {
-                family.one(vec![("pool", &pool.name)], pool.moving_slots.into())
-            })
-        })
-    }
-
-    fn backends(&self, out: &mut Out<'_>) -> fmt::Result {
-        const STATES: [BackendState; 7] = [
-            BackendState::Up,
-            BackendState::Unknown,
-            BackendState::Down,
-            BackendState::Unresolved,
-            BackendState::Draining,
-            BackendState::Disabled,
-            BackendState::Panic,
-        ];
-        let state = "State of a backend: 1 for the one that holds, 0 for the others";
-        out.gauge("xlb_backend_state", state, |family| {
-            self.each_backend(|backend, labels| {
-                STATES.into_iter().try_for_each(|state| {
-                    let (name, holds) = (word(state), backend.state == state);
-                    let mut labels = labels.clone();
-                    labels.push(("state", &name));
-                    family.one(labels, f64::from(u8::from(holds)))
-                })
-            })
-        })?;
-        out.gauge("xlb_backend_weight", "Weight in force", |family| {
-            self.each_backend(|backend, labels| family.one(labels, backend.weight.into()))
-        })?;
-        let slots = "Slots of the ring whose new connections go to a backend";
-        out.gauge("xlb_backend_slots", slots, |family| {
-            self.each_backend(|backend, labels| family.one(labels, backend.slots.into()))
-        })?;
-        let open = "Open connections, of pools that a service with least-connections uses";
-        out.gauge("xlb_backend_open_connections", open, |family| {
-            self.each_backend(|backend, labels| match backend.open_connections {
-                Some(open) => family.one(labels, open as f64),
-                None => Ok(()),
-            })
-        })
-    }
-
-    fn each_backend(
-        &self,
-        mut with: impl FnMut(&xlb_control::api::BackendStatus, Labels<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        self.backends.iter().try_for_each(|backend| {
-            let endpoint = backend.endpoint.to_string();
-            with(
-                backend,
-                vec![("pool", backend.pool.as_str()), ("backend", &endpoint)],
-            )
-        })
-    }
-
-    fn traffic(&self, out: &mut Out<'_>) -> fmt::Result {
-        /// Name, help, and value.
-        type Kind = (&'static str, &'static str, fn(&Traffic) -> u64);
-        const KINDS: [Kind; 5] = [
-            (
-                "xlb_backend_packets",
-                "Packets of a service that were sent to a backend",
-                |it| it.counters.packets,
-            ),
-            (
-                "xlb_backend_bytes",
-                "Bytes of the frames of those packets, as received",
-                |it| it.counters.bytes,
-            ),
-            (
-                "xlb_backend_connections",
-                "New TCP connections of a service that were sent to a backend",
-                |it| it.counters.connections,
-            ),
-            (
-                "xlb_backend_reply_packets",
-                "Replies of a backend that came back through the balancer",
-                |it| it.counters.reply_packets,
-            ),
-            (
-                "xlb_backend_reply_bytes",
-                "Bytes of the frames of those replies",
-                |it| it.counters.reply_bytes,
-            ),
-        ];
-        KINDS.into_iter().try_for_each(|(name, help, value)| {
-            out.counter(name, help, |family| {
-                self.traffic.iter().try_for_each(|it| {
-                    let endpoint = it.backend.to_string();
-                    let labels = vec![
-                        ("service", it.service.as_str()),
-                        ("pool", &it.pool),
-                        ("backend", &endpoint),
-                    ];
-                    family.count(labels, value(it))
-                })
-            })
-        })
-    }
-
-    fn probes(&self, out: &mut Out<'_>) -> fmt::Result {
-        let checks = "Probes of a backend by what they came to, in HAProxy's reason codes";
-        out.counter("xlb_health_checks", checks, |family| {
-            self.probes.iter().try_for_each(|it| {
-                let endpoint = it.backend.to_string();
-                it.tally.by_code().try_for_each(|(code, count)| {
-                    let labels = vec![
-                        ("pool", it.pool.as_str()),
-                        ("backend", &endpoint),
-                        ("code", code.as_str()),
-                    ];
-                    family.count(labels, count)
-                })
-            })
-        })?;
-        let duration = "How long probes of a backend took that were answered";
-        out.histogram("xlb_health_check_duration", duration, |family| {
-            self.probes.iter().try_for_each(|it| {
-                let endpoint = it.backend.to_string();
-                family.histogram(vec![("pool", &it.pool), ("backend", &endpoint)], &it.tally)
-            })
-        })
-    }
+/// A metric that goes up and down.
+pub(super) const fn gauge<'a>(name: &'a str, help: &'a str) -> Metric<'a> {
+    Metric::of(MetricType::Gauge, name, help)
 }
 
-/// A state as the control API writes it.
-fn word(state: impl Serialize) -> String {
-    let value = serde_json::to_value(state).unwrap_or_default();
-    value.as_str().unwrap_or_default().to_owned()
+/// A metric that only grows.
+pub(super) const fn counter<'a>(name: &'a str, help: &'a str) -> Metric<'a> {
+    Metric::of(MetricType::Counter, name, help)
 }
 
-fn unix_s(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64())
+/// A metric of values by their size.
+pub(super) const fn histogram<'a>(name: &'a str, help: &'a str) -> Metric<'a> {
+    Metric::of(MetricType::Histogram, name, help)
+}
+
+impl<'a> Metric<'a> {
+    const fn of(kind: MetricType, name: &'a str, help: &'a str) -> Self {
+        Self {
+            name,
+            help,
+            kind,
+            unit: None,
+        }
+    }
+
+    pub(super) fn in_seconds(mut self) -> Self {
+        self.unit = Some(Unit::Seconds);
+        self
+    }
+
+    pub(super) fn in_bytes(mut self) -> Self {
+        self.unit = Some(Unit::Bytes);
+        self
+    }
 }
 
 /// Where metrics are written.
-struct Out<'a>(DescriptorEncoder<'a>);
-
-/// A metric and its series.
-struct Family<'a>(MetricEncoder<'a>);
+pub(super) struct Out<'a>(pub(super) DescriptorEncoder<'a>);
 
 impl Out<'_> {
-    fn family(
+    /// Writes a metric with its series.
+    pub(super) fn write(
         &mut self,
-        (name, help): (&str, &str),
-        unit: Option<Unit>,
-        kind: MetricType,
+        metric: Metric<'_>,
         series: impl FnOnce(&mut Family<'_>) -> fmt::Result,
     ) -> fmt::Result {
+        let Metric {
+            name,
+            help,
+            kind,
+            unit,
+        } = metric;
         let encoder = self.0.encode_descriptor(name, help, unit.as_ref(), kind)?;
         series(&mut Family(encoder))
     }
-
-    fn gauge(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl FnOnce(&mut Family<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        self.family((name, help), None, MetricType::Gauge, series)
-    }
-
-    fn seconds(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl FnOnce(&mut Family<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        self.family((name, help), Some(Unit::Seconds), MetricType::Gauge, series)
-    }
-
-    fn bytes(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl FnOnce(&mut Family<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        self.family((name, help), Some(Unit::Bytes), MetricType::Gauge, series)
-    }
-
-    fn counter(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl FnOnce(&mut Family<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        self.family((name, help), None, MetricType::Counter, series)
-    }
-
-    fn counter_of_seconds(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl FnOnce(&mut Family<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        self.family(
-            (name, help),
-            Some(Unit::Seconds),
-            MetricType::Counter,
-            series,
-        )
-    }
-
-    fn histogram(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl FnOnce(&mut Family<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        let kind = MetricType::Histogram;
-        self.family((name, help), Some(Unit::Seconds), kind, series)
-    }
 }
+
+/// Where the series of a metric are written.
+pub(super) struct Family<'a>(MetricEncoder<'a>);
 
 impl Family<'_> {
     /// A gauge with labels.
-    fn one(&mut self, labels: Labels<'_>, value: f64) -> fmt::Result {
+    pub(super) fn one(&mut self, labels: Labels<'_>, value: f64) -> fmt::Result {
         self.0.encode_family(&labels)?.encode_gauge(&value)
     }
 
     /// A gauge without.
-    fn alone(&mut self, value: f64) -> fmt::Result {
+    pub(super) fn alone(&mut self, value: f64) -> fmt::Result {
         self.0.encode_gauge(&value)
     }
 
-    fn count(&mut self, labels: Labels<'_>, value: u64) -> fmt::Result {
+    pub(super) fn count(&mut self, labels: Labels<'_>, value: u64) -> fmt::Result {
         let mut series = self.0.encode_family(&labels)?;
         series.encode_counter::<NoLabelSet, u64, f64>(&value, None)
     }
 
-    fn count_seconds(&mut self, labels: Labels<'_>, value: f64) -> fmt::Result {
+    pub(super) fn count_seconds(&mut self, labels: Labels<'_>, value: f64) -> fmt::Result {
         let mut series = self.0.encode_family(&labels)?;
         series.encode_counter::<NoLabelSet, f64, f64>(&value, None)
     }
 
-    fn histogram(&mut self, labels: Labels<'_>, tally: &Tally) -> fmt::Result {
+    pub(super) fn histogram(&mut self, labels: Labels<'_>, tally: &Tally) -> fmt::Result {
         let buckets: Vec<(f64, u64)> = tally.latencies().collect();
         let count = buckets.iter().map(|&(_, count)| count).sum();
         let sum = tally.latency_sum().as_secs_f64();

@@ -2,6 +2,7 @@
 //! wants it, at an address.
 
 mod encode;
+mod families;
 mod process;
 
 use std::{net::SocketAddr, time::SystemTime};

@@ -25,7 +25,7 @@ impl Daemon {
         pools.flat_map(|pool| self.backends_of(pool)).collect()
     }
 
-    pub(super) fn backends_of(&self, pool: &Pool) -> Vec<BackendStatus> {
+    fn backends_of(&self, pool: &Pool) -> Vec<BackendStatus> {
         let Some(state) = self.engine.pools.get(&pool.name) else {
             return Vec::new();
         };
@@ -89,7 +89,7 @@ impl Daemon {
         if added { Origin::Runtime } else { Origin::File }
     }
 
-    fn state_of(&self, pool: &Pool, endpoint: SocketAddr, flags: u16) -> BackendState {
+    pub(super) fn state_of(&self, pool: &Pool, endpoint: SocketAddr, flags: u16) -> BackendState {
         if !pool
             .backends
             .iter()

@@ -5,10 +5,7 @@ mod pools;
 mod services;
 
 use tokio::sync::oneshot;
-use xlb_common::{
-    maps::feature,
-    reason::{Action, Reason},
-};
+use xlb_common::{maps::feature, reason::Reason};
 use xlb_control::{
     api::{
         ChangeStatus, Counters, InterfaceStatus, MapStatus, ProgramStatus, ReasonCount,
@@ -185,13 +182,7 @@ impl Daemon {
             .filter(|&(_, packets)| packets > 0)
             .map(|(reason, packets)| ReasonCount {
                 reason: reason.name().to_owned(),
-                action: match reason.action() {
-                    Action::Pass => "pass",
-                    Action::Drop => "drop",
-                    Action::Tx => "tx",
-                    Action::Redirect => "redirect",
-                }
-                .to_owned(),
+                action: reason.action().name().to_owned(),
                 packets,
             })
             .collect()

@@ -38,8 +38,12 @@ impl Daemon {
         let health = if accepting == 0 {
             let in_panic = || {
                 configured.is_some_and(|pool| {
-                    let mut backends = self.backends_of(pool).into_iter();
-                    backends.any(|backend| backend.state == BackendState::Panic)
+                    let mut backends = pool.backends.iter().map(Backend::endpoint);
+                    backends.any(|endpoint| {
+                        let entry = self.engine.backend(&pool.name, endpoint);
+                        let flags = entry.map_or(0, |(_, entry)| entry.flags);
+                        self.state_of(pool, endpoint, flags) == BackendState::Panic
+                    })
                 })
             };
             match service.all_down {

@@ -248,3 +248,29 @@ fn a_large_ring_needs_not_be_dealt_again() {
         assert_eq!(out, ring(&members, 65_537), "{gone}");
     }
 }
+
+/// Without the heaviest, the others take their turns in other rounds.
+#[test]
+fn a_ring_without_its_heaviest_member_is_that_of_the_others() {
+    let members: Vec<Member> = (1..=500)
+        .map(|n| member(n, if n == 30 { 3 } else { 1 + u32::from(n) % 2 }))
+        .collect();
+    let mut rings = Rings::default();
+    let mut out = vec![0; 10_007];
+    rings.build(KEY, &members, &mut out);
+    rings.prepare().expect("it is worth it")();
+    let others: Vec<Member> = members.into_iter().filter(|it| it.number != 30).collect();
+    rings.build(KEY, &others, &mut out);
+    assert_eq!(out, ring(&others, 10_007));
+}
+
+#[test]
+fn what_is_remembered_is_of_one_key() {
+    let members: Vec<Member> = (1..=60).map(|n| member(n, 1)).collect();
+    let mut rings = Rings::default();
+    let (mut out, mut other) = (vec![0; 251], vec![0; 251]);
+    rings.build(KEY, &members, &mut out);
+    rings.build([7; 16], &members, &mut out);
+    build([7; 16], &members, &mut other);
+    assert_eq!(out, other);
+}

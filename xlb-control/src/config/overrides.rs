@@ -4,6 +4,7 @@
 //! and is kept in the state directory. The list stays short: a change that takes back an earlier
 //! one removes it, and the list never names a backend's weight or state twice.
 
+mod fold;
 mod record;
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use xlb_common::{
 use xlb_ebpf::tunnel::Tunnel;
 
 use crate::{
-    frame::Frame,
+    frame::{Frame, Layout},
     packet::{Packet, Ports},
 };
 
@@ -35,7 +35,7 @@ pub trait Family: Sized {
     const OUTER_BYTES: usize;
 
     /// Parses the IP header and what follows it.
-    fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, Reason>;
+    fn parse(frame: &Frame<'_, impl Layout>) -> Result<Packet<Self>, Reason>;
     /// What a VIP's endpoint stands for.
     fn find_vip(address: Self::Address, port_be: u16, protocol: u8) -> Option<EndpointTarget>;
     /// What a backend's endpoint stands for.
@@ -51,23 +51,26 @@ pub trait Family: Sized {
     /// Whether two addresses are one.
     fn equal(a: Self::Address, b: Self::Address) -> bool;
     /// Bytes of the packet, its IP header among them.
-    fn ip_bytes(frame: &Frame<'_>) -> Result<usize, Reason>;
+    fn ip_bytes(frame: &Frame<'_, impl Layout>) -> Result<usize, Reason>;
     /// Takes one from the TTL or hop limit.
-    fn hop(frame: &mut Frame<'_>) -> Result<(), Reason>;
+    fn hop(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason>;
     /// Sets the destination; gives the change of the transport's checksum.
-    fn set_destination(frame: &mut Frame<'_>, new: Self::Address) -> Result<u64, Reason>;
+    fn set_destination(
+        frame: &mut Frame<'_, impl Layout>,
+        new: Self::Address,
+    ) -> Result<u64, Reason>;
     /// Sets the source; gives the change of the transport's checksum.
-    fn set_source(frame: &mut Frame<'_>, new: Self::Address) -> Result<u64, Reason>;
+    fn set_source(frame: &mut Frame<'_, impl Layout>, new: Self::Address) -> Result<u64, Reason>;
     /// Puts the packet into an outer header to the backend, in a tunnel of this form. `entropy` goes
     /// where routers look for it.
     fn encapsulate<T: Tunnel>(
-        frame: &mut Frame<'_>,
+        frame: &mut Frame<'_, impl Layout>,
         backend: &Backend,
         mtu: u16,
         entropy: u32,
     ) -> Result<(), Reason>;
     /// Turns an echo request around.
-    fn answer_echo(frame: &mut Frame<'_>) -> Result<(), Reason>;
+    fn answer_echo(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason>;
     /// Next hop towards a client, from the agent's table.
     fn route(address: Self::Address) -> Option<NextHop>;
     /// Asks the kernel for the way from one address to another.

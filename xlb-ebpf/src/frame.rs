@@ -33,16 +33,44 @@ impl From<Truncated> for decap::Reason {
     }
 }
 
+/// Where the headers of a frame are. Ahead of the pipeline, an Ethernet header is made to lie right
+/// before the IP header, whose offset is thus always the same.
+pub trait Layout: Copy {
+    /// Offset of what an IP packet carries, which is `plain` where nothing comes between it and an
+    /// IP header without options.
+    fn transport(self, plain: usize) -> usize;
+}
+
+/// IP without options and extension headers: all offsets are constants.
+#[derive(Clone, Copy)]
+pub struct Plain;
+
+impl Layout for Plain {
+    #[inline(always)]
+    fn transport(self, plain: usize) -> usize {
+        plain
+    }
+}
+
 /// A frame that the program looks at and rewrites.
-pub struct Frame<'a> {
+pub struct Frame<'a, L = Plain> {
     ctx: &'a XdpContext,
+    layout: L,
 }
 
 impl<'a> Frame<'a> {
-    /// The frame of a context.
+    /// The frame of a context, whose headers are where they mostly are.
     #[inline(always)]
     pub const fn new(ctx: &'a XdpContext) -> Self {
-        Self { ctx }
+        Self { ctx, layout: Plain }
+    }
+}
+
+impl<'a, L: Layout> Frame<'a, L> {
+    /// Offset of what the IP packet carries: see [`Layout::transport`].
+    #[inline(always)]
+    pub fn transport(&self, plain: usize) -> usize {
+        self.layout.transport(plain)
     }
 
     /// The context, for helpers that want it.

@@ -32,7 +32,7 @@ use xlb_ebpf::tunnel::{Gue, Ipip};
 
 pub use self::quoted::IcmpFamily;
 use crate::{
-    frame::Frame,
+    frame::{Frame, Layout},
     globals,
     maps::{BACKENDS, SERVICES, count},
 };
@@ -123,7 +123,7 @@ fn echo<F: IcmpFamily>(ctx: *mut xdp_md) -> u32 {
 
 /// Sends a frame back to where it came from.
 #[inline(always)]
-fn turn_around(frame: &mut Frame<'_>) -> Result<(), Reason> {
+fn turn_around(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason> {
     use xlb_common::wire::EthernetHeader;
     let ethernet = frame.at_mut::<EthernetHeader>(0)?;
     let (high, low) = (ethernet.destination_high, ethernet.destination_low);

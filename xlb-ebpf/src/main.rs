@@ -22,7 +22,7 @@ use xlb_common::{
     reason::Reason,
     wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader},
 };
-use xlb_ebpf::frame::{self, Frame};
+use xlb_ebpf::frame::{self, Frame, Layout};
 
 use crate::{
     family::{V4, V6},
@@ -42,7 +42,7 @@ pub fn xlb(ctx: XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn balance(frame: &mut Frame<'_>) -> Result<u32, Reason> {
+fn balance(frame: &mut Frame<'_, impl Layout>) -> Result<u32, Reason> {
     let Ok(ethernet) = frame.at::<EthernetHeader>(0) else {
         return Err(Reason::NotIp);
     };
@@ -58,7 +58,7 @@ fn balance(frame: &mut Frame<'_>) -> Result<u32, Reason> {
 
 /// The way of a packet.
 #[inline(always)]
-fn balance_family<F: IcmpFamily>(frame: &mut Frame<'_>) -> Result<u32, Reason> {
+fn balance_family<F: IcmpFamily>(frame: &mut Frame<'_, impl Layout>) -> Result<u32, Reason> {
     if !globals::has(F::FEATURE) {
         return Err(Reason::NotForService);
     }

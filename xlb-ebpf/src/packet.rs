@@ -7,7 +7,10 @@ use xlb_common::{
     wire::{EthernetHeader, IcmpHeader, TcpHeader, UdpHeader},
 };
 
-use crate::{family::Family, frame::Frame};
+use crate::{
+    family::Family,
+    frame::{Frame, Layout},
+};
 
 /// Offset of the IP header.
 pub const NETWORK_OFFSET: usize = size_of::<EthernetHeader>();
@@ -80,12 +83,16 @@ impl Transport {
     }
 }
 
-/// Parses the header that follows an IP header without options. `ip_bytes` is the length that the IP
+/// Parses the header that an IP packet carries. `ip_bytes` is the length that the IP
 /// header claims for itself and its payload.
 #[inline(always)]
-pub fn transport<F: Family>(frame: &Frame<'_>, number: u8, ip_bytes: usize) -> Transport {
-    const { assert!(F::TRANSPORT_OFFSET > NETWORK_OFFSET) };
-    let payload_bytes = ip_bytes.saturating_sub(F::TRANSPORT_OFFSET - NETWORK_OFFSET);
+pub fn transport<F: Family>(
+    frame: &Frame<'_, impl Layout>,
+    number: u8,
+    ip_bytes: usize,
+) -> Transport {
+    let payload_bytes =
+        ip_bytes.saturating_sub(frame.transport(F::TRANSPORT_OFFSET) - NETWORK_OFFSET);
     if ip_bytes + NETWORK_OFFSET > frame.length() {
         return Transport::Truncated;
     }
@@ -105,8 +112,11 @@ pub fn transport<F: Family>(frame: &Frame<'_>, number: u8, ip_bytes: usize) -> T
 }
 
 #[inline(always)]
-fn tcp<F: Family>(frame: &Frame<'_>, payload_bytes: usize) -> Result<Transport, Reason> {
-    let header = frame.at::<TcpHeader>(F::TRANSPORT_OFFSET)?;
+fn tcp<F: Family>(
+    frame: &Frame<'_, impl Layout>,
+    payload_bytes: usize,
+) -> Result<Transport, Reason> {
+    let header = frame.at::<TcpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
     if payload_bytes < size_of::<TcpHeader>() {
         return Err(Reason::Truncated);
     }
@@ -130,8 +140,11 @@ const fn icmp(payload_bytes: usize) -> Result<Transport, Reason> {
 }
 
 #[inline(always)]
-fn udp<F: Family>(frame: &Frame<'_>, payload_bytes: usize) -> Result<Transport, Reason> {
-    let header = frame.at::<UdpHeader>(F::TRANSPORT_OFFSET)?;
+fn udp<F: Family>(
+    frame: &Frame<'_, impl Layout>,
+    payload_bytes: usize,
+) -> Result<Transport, Reason> {
+    let header = frame.at::<UdpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
     if payload_bytes < size_of::<UdpHeader>() {
         return Err(Reason::Truncated);
     }

@@ -11,7 +11,7 @@ use xlb_ebpf::tunnel::{Gue, Ipip, Tunnel};
 
 use crate::{
     family::Family,
-    frame::Frame,
+    frame::{Frame, Layout},
     globals,
     maps::{self, BACKENDS},
     select::Selected,
@@ -21,7 +21,7 @@ use crate::{
 /// interface that it leaves by.
 #[inline(always)]
 pub fn towards_backend<F: Family>(
-    frame: &mut Frame<'_>,
+    frame: &mut Frame<'_, impl Layout>,
     service: &Service,
     selected: &Selected,
     protocol: u8,
@@ -45,7 +45,7 @@ pub fn towards_backend<F: Family>(
 
 #[inline(always)]
 fn encapsulate<F: Family, T: Tunnel>(
-    frame: &mut Frame<'_>,
+    frame: &mut Frame<'_, impl Layout>,
     service: &Service,
     selected: &Selected,
     mtu: u16,
@@ -61,7 +61,7 @@ fn encapsulate<F: Family, T: Tunnel>(
 /// backend. A packet that would become too big goes without.
 #[inline(always)]
 fn name_alternative<F: Family, T: Tunnel>(
-    frame: &mut Frame<'_>,
+    frame: &mut Frame<'_, impl Layout>,
     selected: &Selected,
     mtu: u16,
 ) -> Result<(), Reason> {
@@ -95,16 +95,19 @@ pub fn outer_bytes<F: Family>(service: &Service) -> u32 {
 
 /// Rewrites a backend's reply, so that it comes from the VIP.
 #[inline(always)]
-pub fn towards_client<F: Family>(frame: &mut Frame<'_>, service: &Service) -> Result<(), Reason> {
+pub fn towards_client<F: Family>(
+    frame: &mut Frame<'_, impl Layout>,
+    service: &Service,
+) -> Result<(), Reason> {
     F::hop(frame)?;
     let difference = F::set_source(frame, F::address(&service.vip))?;
     if service.protocol == protocol::TCP {
-        let tcp = frame.at_mut::<TcpHeader>(F::TRANSPORT_OFFSET)?;
+        let tcp = frame.at_mut::<TcpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
         let difference = difference + checksum::difference16(tcp.source_port_be, service.port_be);
         tcp.source_port_be = service.port_be;
         tcp.checksum = checksum::update(tcp.checksum, difference);
     } else {
-        let udp = frame.at_mut::<UdpHeader>(F::TRANSPORT_OFFSET)?;
+        let udp = frame.at_mut::<UdpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
         let difference = difference + checksum::difference16(udp.source_port_be, service.port_be);
         udp.source_port_be = service.port_be;
         udp.checksum = udp_checksum(udp.checksum, difference);
@@ -114,19 +117,19 @@ pub fn towards_client<F: Family>(frame: &mut Frame<'_>, service: &Service) -> Re
 
 #[inline(always)]
 fn destination<F: Family>(
-    frame: &mut Frame<'_>,
+    frame: &mut Frame<'_, impl Layout>,
     backend: &Backend,
     protocol: u8,
 ) -> Result<(), Reason> {
     let difference = F::set_destination(frame, F::address(&backend.address))?;
     if protocol == protocol::TCP {
-        let tcp = frame.at_mut::<TcpHeader>(F::TRANSPORT_OFFSET)?;
+        let tcp = frame.at_mut::<TcpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
         let difference =
             difference + checksum::difference16(tcp.destination_port_be, backend.port_be);
         tcp.destination_port_be = backend.port_be;
         tcp.checksum = checksum::update(tcp.checksum, difference);
     } else {
-        let udp = frame.at_mut::<UdpHeader>(F::TRANSPORT_OFFSET)?;
+        let udp = frame.at_mut::<UdpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
         let difference =
             difference + checksum::difference16(udp.destination_port_be, backend.port_be);
         udp.destination_port_be = backend.port_be;

@@ -12,7 +12,7 @@ use xlb_common::{
 
 use crate::{
     family::Family,
-    frame::Frame,
+    frame::{Frame, Layout},
     globals,
     maps::{self, EGRESS, EGRESS_DEVICES, EVENTS},
 };
@@ -45,7 +45,7 @@ fn hop(next: NextHop) -> Result<Hop, Reason> {
 
 /// Sends a frame to a next hop: back out of the interface that it came in on, or out of another.
 #[inline(always)]
-pub fn transmit(frame: &mut Frame<'_>, hop: &Hop) -> Result<u32, Reason> {
+pub fn transmit(frame: &mut Frame<'_, impl Layout>, hop: &Hop) -> Result<u32, Reason> {
     let ethernet = frame.at_mut::<EthernetHeader>(0)?;
     let [a, b, c, d, e, f] = hop.egress.mac;
     ethernet.destination_high = hop.next.mac_high();
@@ -79,7 +79,7 @@ pub fn route_to<F: Family>(to: F::Address) -> Result<Option<NextHop>, Reason> {
 /// by the kernel's routes.
 #[inline(always)]
 pub fn to_client<F: Family>(
-    frame: &mut Frame<'_>,
+    frame: &mut Frame<'_, impl Layout>,
     route: Option<NextHop>,
     from: F::Address,
     to: F::Address,
@@ -92,7 +92,7 @@ pub fn to_client<F: Family>(
 
 #[inline(always)]
 fn by_fib<F: Family>(
-    frame: &mut Frame<'_>,
+    frame: &mut Frame<'_, impl Layout>,
     from: F::Address,
     to: F::Address,
 ) -> Result<u32, Reason> {

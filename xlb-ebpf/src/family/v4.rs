@@ -13,7 +13,7 @@ use xlb_ebpf::{lpm, tunnel::Tunnel};
 
 use super::Family;
 use crate::{
-    frame::Frame,
+    frame::{Frame, Layout},
     globals,
     maps::{REPLIES4, ROUTES4, VIPS4},
     packet::{self, NETWORK_OFFSET, Packet, Ports, Transport},
@@ -37,7 +37,7 @@ impl Family for V4 {
     const OUTER_BYTES: usize = size_of::<Ipv4Header>();
 
     #[inline(always)]
-    fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, Reason> {
+    fn parse(frame: &Frame<'_, impl Layout>) -> Result<Packet<Self>, Reason> {
         let Ok(ip) = frame.at::<Ipv4Header>(NETWORK_OFFSET) else {
             return Err(Reason::BadHeader);
         };
@@ -123,13 +123,13 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn ip_bytes(frame: &Frame<'_>) -> Result<usize, Reason> {
+    fn ip_bytes(frame: &Frame<'_, impl Layout>) -> Result<usize, Reason> {
         let ip = frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
         Ok(u16::from_be(ip.total_length_be) as usize)
     }
 
     #[inline(always)]
-    fn hop(frame: &mut Frame<'_>) -> Result<(), Reason> {
+    fn hop(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason> {
         let ip = frame.at_mut::<Ipv4Header>(NETWORK_OFFSET)?;
         if ip.ttl <= 1 {
             return Err(Reason::TtlExpired);
@@ -139,7 +139,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn set_destination(frame: &mut Frame<'_>, new: u32) -> Result<u64, Reason> {
+    fn set_destination(frame: &mut Frame<'_, impl Layout>, new: u32) -> Result<u64, Reason> {
         let ip = frame.at_mut::<Ipv4Header>(NETWORK_OFFSET)?;
         let difference = checksum::difference32(ip.destination_be, new);
         ip.destination_be = new;
@@ -148,7 +148,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn set_source(frame: &mut Frame<'_>, new: u32) -> Result<u64, Reason> {
+    fn set_source(frame: &mut Frame<'_, impl Layout>, new: u32) -> Result<u64, Reason> {
         let ip = frame.at_mut::<Ipv4Header>(NETWORK_OFFSET)?;
         let difference = checksum::difference32(ip.source_be, new);
         ip.source_be = new;
@@ -158,7 +158,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn encapsulate<T: Tunnel>(
-        frame: &mut Frame<'_>,
+        frame: &mut Frame<'_, impl Layout>,
         backend: &Backend,
         mtu: u16,
         entropy: u32,
@@ -210,8 +210,8 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn answer_echo(frame: &mut Frame<'_>) -> Result<(), Reason> {
-        let icmp = frame.at_mut::<IcmpHeader>(Self::TRANSPORT_OFFSET)?;
+    fn answer_echo(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason> {
+        let icmp = frame.at_mut::<IcmpHeader>(frame.transport(Self::TRANSPORT_OFFSET))?;
         if icmp.type_code != IcmpHeader::ECHO_REQUEST {
             return Err(Reason::IcmpOther);
         }

@@ -13,7 +13,7 @@ use xlb_ebpf::{lpm, tunnel::Tunnel};
 
 use super::Family;
 use crate::{
-    frame::Frame,
+    frame::{Frame, Layout},
     globals,
     maps::{REPLIES6, ROUTES6, VIPS6},
     packet::{self, NETWORK_OFFSET, Packet, Ports},
@@ -37,7 +37,7 @@ impl Family for V6 {
     const OUTER_BYTES: usize = size_of::<Ipv6Header>();
 
     #[inline(always)]
-    fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, Reason> {
+    fn parse(frame: &Frame<'_, impl Layout>) -> Result<Packet<Self>, Reason> {
         let Ok(ip) = frame.at::<Ipv6Header>(NETWORK_OFFSET) else {
             return Err(Reason::BadHeader);
         };
@@ -120,13 +120,13 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn ip_bytes(frame: &Frame<'_>) -> Result<usize, Reason> {
+    fn ip_bytes(frame: &Frame<'_, impl Layout>) -> Result<usize, Reason> {
         let ip = frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
         Ok(u16::from_be(ip.payload_length_be) as usize + size_of::<Ipv6Header>())
     }
 
     #[inline(always)]
-    fn hop(frame: &mut Frame<'_>) -> Result<(), Reason> {
+    fn hop(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason> {
         let ip = frame.at_mut::<Ipv6Header>(NETWORK_OFFSET)?;
         if ip.hop_limit <= 1 {
             return Err(Reason::TtlExpired);
@@ -136,7 +136,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn set_destination(frame: &mut Frame<'_>, new: [u64; 2]) -> Result<u64, Reason> {
+    fn set_destination(frame: &mut Frame<'_, impl Layout>, new: [u64; 2]) -> Result<u64, Reason> {
         let ip = frame.at_mut::<Ipv6Header>(NETWORK_OFFSET)?;
         let old = ip.destination;
         ip.destination = new;
@@ -144,7 +144,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn set_source(frame: &mut Frame<'_>, new: [u64; 2]) -> Result<u64, Reason> {
+    fn set_source(frame: &mut Frame<'_, impl Layout>, new: [u64; 2]) -> Result<u64, Reason> {
         let ip = frame.at_mut::<Ipv6Header>(NETWORK_OFFSET)?;
         let old = ip.source;
         ip.source = new;
@@ -153,7 +153,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn encapsulate<T: Tunnel>(
-        frame: &mut Frame<'_>,
+        frame: &mut Frame<'_, impl Layout>,
         backend: &Backend,
         mtu: u16,
         entropy: u32,
@@ -199,8 +199,8 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn answer_echo(frame: &mut Frame<'_>) -> Result<(), Reason> {
-        let icmp = frame.at_mut::<IcmpHeader>(Self::TRANSPORT_OFFSET)?;
+    fn answer_echo(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason> {
+        let icmp = frame.at_mut::<IcmpHeader>(frame.transport(Self::TRANSPORT_OFFSET))?;
         if icmp.type_code != IcmpHeader::ECHO_REQUEST_V6 {
             return Err(Reason::IcmpOther);
         }
@@ -242,10 +242,15 @@ impl V6 {
     /// Whether a packet has a checksum that covers all of it but its IP header. Around one that has
     /// not, a UDP header goes without as well (RFC 6935).
     #[inline(always)]
-    fn has_checksum(frame: &Frame<'_>, ip: &Ipv6Header) -> Result<bool, Reason> {
+    fn has_checksum(frame: &Frame<'_, impl Layout>, ip: &Ipv6Header) -> Result<bool, Reason> {
         Ok(match ip.next_header {
             protocol::TCP | protocol::ICMPV6 => true,
-            protocol::UDP => frame.at::<UdpHeader>(Self::TRANSPORT_OFFSET)?.checksum != 0,
+            protocol::UDP => {
+                frame
+                    .at::<UdpHeader>(frame.transport(Self::TRANSPORT_OFFSET))?
+                    .checksum
+                    != 0
+            }
             _ => false,
         })
     }

@@ -14,7 +14,11 @@ use super::{
     conclude, context,
     quoted::{IcmpFamily, Quoted},
 };
-use crate::{frame::Frame, globals, maps::SERVICES};
+use crate::{
+    frame::{Frame, Layout},
+    globals,
+    maps::SERVICES,
+};
 
 /// An echo request to a VIP.
 pub const ECHO: u64 = 1;
@@ -74,8 +78,10 @@ pub fn find<F: IcmpFamily>(ctx: *mut xdp_md) -> u64 {
 }
 
 #[inline(always)]
-fn identify<F: IcmpFamily>(frame: &Frame<'_>) -> Result<Found, Reason> {
-    let type_code = frame.at::<IcmpHeader>(F::TRANSPORT_OFFSET)?.type_code;
+fn identify<F: IcmpFamily>(frame: &Frame<'_, impl Layout>) -> Result<Found, Reason> {
+    let type_code = frame
+        .at::<IcmpHeader>(frame.transport(F::TRANSPORT_OFFSET))?
+        .type_code;
     let (_, destination) = F::ends(frame)?;
     let is_vip = F::find_vip(destination, 0, 0).is_some();
     if is_vip && type_code == F::ECHO_REQUEST {
@@ -89,7 +95,7 @@ fn identify<F: IcmpFamily>(frame: &Frame<'_>) -> Result<Found, Reason> {
     if !F::is_error(IcmpHeader::kind(type_code)) {
         return Err(other);
     }
-    let Ok(quoted) = F::quoted(frame, F::QUOTED) else {
+    let Ok(quoted) = F::quoted(frame, F::quoted_offset(frame)) else {
         return Err(other);
     };
     // An error goes to where the packet came from that it is about.
@@ -110,14 +116,14 @@ fn identify<F: IcmpFamily>(frame: &Frame<'_>) -> Result<Found, Reason> {
 }
 
 #[inline(always)]
-fn of_backend<F: IcmpFamily>(frame: &Frame<'_>, quoted: &Quoted<F>) -> Option<Found> {
+fn of_backend<F: IcmpFamily>(frame: &Frame<'_, impl Layout>, quoted: &Quoted<F>) -> Option<Found> {
     let ports = quoted.ports(frame, F::ip_bytes(frame).ok()?)?;
     let target = F::find_vip(quoted.source, ports.source_be, quoted.protocol)?;
     Some(Found::new(TO_BACKEND, target))
 }
 
 #[inline(always)]
-fn of_client<F: IcmpFamily>(frame: &Frame<'_>, quoted: &Quoted<F>) -> Option<Found> {
+fn of_client<F: IcmpFamily>(frame: &Frame<'_, impl Layout>, quoted: &Quoted<F>) -> Option<Found> {
     if !globals::has(feature::DNAT) {
         return None;
     }
@@ -127,7 +133,7 @@ fn of_client<F: IcmpFamily>(frame: &Frame<'_>, quoted: &Quoted<F>) -> Option<Fou
 }
 
 #[inline(always)]
-fn is_gue<F: IcmpFamily>(frame: &Frame<'_>, quoted: &Quoted<F>) -> bool {
+fn is_gue<F: IcmpFamily>(frame: &Frame<'_, impl Layout>, quoted: &Quoted<F>) -> bool {
     quoted.protocol == protocol::UDP
         && matches!(frame.at::<UdpHeader>(quoted.transport),
             Ok(udp) if udp.destination_port_be == gue::PORT_BE)
@@ -135,7 +141,10 @@ fn is_gue<F: IcmpFamily>(frame: &Frame<'_>, quoted: &Quoted<F>) -> bool {
 
 /// Routers quote enough of a packet for the one within to be seen, as RFC 1812 wants it.
 #[inline(always)]
-fn of_tunnel<F: IcmpFamily, T: Tunnel>(frame: &Frame<'_>, quoted: &Quoted<F>) -> Option<Found> {
+fn of_tunnel<F: IcmpFamily, T: Tunnel>(
+    frame: &Frame<'_, impl Layout>,
+    quoted: &Quoted<F>,
+) -> Option<Found> {
     let inner = F::quoted(frame, quoted.transport + T::BYTES).ok()?;
     let ports = inner.ports(frame, F::ip_bytes(frame).ok()?)?;
     let target = F::find_vip(inner.destination, ports.destination_be, inner.protocol)?;

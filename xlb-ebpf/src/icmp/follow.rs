@@ -5,7 +5,7 @@ use xlb_common::{maps::Service, reason::Reason};
 
 use super::{conclude, context, quoted::IcmpFamily};
 use crate::{
-    frame::Frame,
+    frame::{Frame, Layout},
     packet::{Packet, Ports, Transport},
     select,
 };
@@ -46,8 +46,11 @@ pub fn follow<F: IcmpFamily>(ctx: *mut xdp_md, service: &'static Service) -> u64
 }
 
 #[inline(always)]
-fn backend_of<F: IcmpFamily>(frame: &Frame<'_>, service: &'static Service) -> Result<u64, Reason> {
-    let quoted = F::quoted(frame, F::QUOTED)?;
+fn backend_of<F: IcmpFamily>(
+    frame: &Frame<'_, impl Layout>,
+    service: &'static Service,
+) -> Result<u64, Reason> {
+    let quoted = F::quoted(frame, F::quoted_offset(frame))?;
     let Some(ports) = quoted.ports(frame, F::ip_bytes(frame)?) else {
         return Err(Reason::Truncated);
     };

@@ -9,7 +9,7 @@ use xlb_ebpf::tunnel::Tunnel;
 
 use crate::{
     family::Family,
-    frame::Frame,
+    frame::{Frame, Layout},
     packet::{NETWORK_OFFSET, Ports},
 };
 
@@ -33,8 +33,6 @@ const QUOTED_BYTES: usize = 8;
 
 /// What differs between ICMP and ICMPv6.
 pub trait IcmpFamily: Family {
-    /// Offset of the packet that an error quotes.
-    const QUOTED: usize = Self::TRANSPORT_OFFSET + size_of::<IcmpError>();
     /// Type and code of an echo request.
     const ECHO_REQUEST: u16;
     /// Type and code of the error that a packet was too big.
@@ -47,36 +45,41 @@ pub trait IcmpFamily: Family {
     /// The smallest size that an answer tells of.
     const ANSWERED_MTU_MIN: usize;
 
+    /// Offset of the packet that an error quotes.
+    #[inline(always)]
+    fn quoted_offset(frame: &Frame<'_, impl Layout>) -> usize {
+        frame.transport(Self::TRANSPORT_OFFSET) + size_of::<IcmpError>()
+    }
     /// Whether a message of this type is an error about a packet.
     fn is_error(kind: u8) -> bool;
     /// Source and destination of the message.
-    fn ends(frame: &Frame<'_>) -> Result<(Self::Address, Self::Address), Reason>;
+    fn ends(frame: &Frame<'_, impl Layout>) -> Result<(Self::Address, Self::Address), Reason>;
     /// The packet that is quoted at `offset`.
-    fn quoted(frame: &Frame<'_>, offset: usize) -> Result<Quoted<Self>, Reason>;
+    fn quoted(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<Quoted<Self>, Reason>;
     /// Sets an address of the quoted packet; gives the change of the sum of its addresses, and that
     /// of its whole header.
     fn set_quoted<const SOURCE: bool>(
-        frame: &mut Frame<'_>,
+        frame: &mut Frame<'_, impl Layout>,
         new: Self::Address,
     ) -> Result<(u64, u64), Reason>;
     /// Follows the changes of a message's own addresses and of what it quotes.
-    fn sum(frame: &mut Frame<'_>, addresses: u64, quoted: u64) -> Result<(), Reason>;
+    fn sum(frame: &mut Frame<'_, impl Layout>, addresses: u64, quoted: u64) -> Result<(), Reason>;
     /// The size and the checksum of a message after [`Self::unwrap`].
-    fn unwrapped<T: Tunnel>(frame: &mut Frame<'_>) -> Result<(), Reason>;
+    fn unwrapped<T: Tunnel>(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason>;
     /// Takes the outer header out of what a message quotes, and addresses it to the client whose
     /// packet it is about.
-    fn unwrap<T: Tunnel>(frame: &mut Frame<'_>) -> Result<(), Reason>;
+    fn unwrap<T: Tunnel>(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason>;
     /// Whether a packet's sender may be told that it is too big.
-    fn is_answerable(frame: &Frame<'_>) -> Result<bool, Reason>;
+    fn is_answerable(frame: &Frame<'_, impl Layout>) -> Result<bool, Reason>;
     /// Makes the message of a packet of which [`Self::ANSWER_QUOTES`] bytes are left: it is too big,
     /// and this size would fit.
-    fn answer(frame: &mut Frame<'_>, mtu: usize) -> Result<(), Reason>;
+    fn answer(frame: &mut Frame<'_, impl Layout>, mtu: usize) -> Result<(), Reason>;
 }
 
 impl<F: Family> Quoted<F> {
     /// Its ports, if it is TCP or UDP and all of the message's `ip_bytes` that they take are there.
     #[inline(always)]
-    pub fn ports(&self, frame: &Frame<'_>, ip_bytes: usize) -> Option<Ports> {
+    pub fn ports(&self, frame: &Frame<'_, impl Layout>, ip_bytes: usize) -> Option<Ports> {
         if self.protocol != protocol::TCP && self.protocol != protocol::UDP {
             return None;
         }
@@ -94,7 +97,7 @@ impl<F: Family> Quoted<F> {
 
 /// Sum of the words of what stands between an outer IP header and the packet within.
 #[inline(always)]
-pub fn tunnel_sum<T: Tunnel>(frame: &Frame<'_>, offset: usize) -> Result<u64, Reason> {
+pub fn tunnel_sum<T: Tunnel>(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<u64, Reason> {
     if !T::IS_UDP {
         return Ok(0);
     }

@@ -11,7 +11,12 @@ use xlb_ebpf::tunnel::{Gue, Ipip};
 
 use super::{conclude, context, quoted::IcmpFamily};
 use crate::{
-    counters, frame::Frame, globals, maps::count, packet::NETWORK_OFFSET, rewrite::udp_checksum,
+    counters,
+    frame::{Frame, Layout},
+    globals,
+    maps::count,
+    packet::NETWORK_OFFSET,
+    rewrite::udp_checksum,
     transmit,
 };
 
@@ -32,7 +37,7 @@ pub fn towards_backend<F: IcmpFamily>(
 
 #[inline(always)]
 fn forward<F: IcmpFamily>(
-    frame: &mut Frame<'_>,
+    frame: &mut Frame<'_, impl Layout>,
     service: &'static Service,
     backend: &'static Backend,
     hash: u32,
@@ -89,7 +94,10 @@ fn from_vip<F: IcmpFamily>(ctx: *mut xdp_md, service: &'static Service) -> u32 {
 }
 
 #[inline(always)]
-fn rewrite<F: IcmpFamily>(frame: &mut Frame<'_>, service: &Service) -> Result<(), Reason> {
+fn rewrite<F: IcmpFamily>(
+    frame: &mut Frame<'_, impl Layout>,
+    service: &Service,
+) -> Result<(), Reason> {
     F::hop(frame)?;
     let vip = F::address(&service.vip);
     let quoted = translate::<F, false>(frame, vip, service.port_be)?;
@@ -100,11 +108,11 @@ fn rewrite<F: IcmpFamily>(frame: &mut Frame<'_>, service: &Service) -> Result<()
 /// Sets an end of the quoted packet; gives the change of the sum of what is quoted.
 #[inline(always)]
 fn translate<F: IcmpFamily, const SOURCE: bool>(
-    frame: &mut Frame<'_>,
+    frame: &mut Frame<'_, impl Layout>,
     address: F::Address,
     port_be: u16,
 ) -> Result<u64, Reason> {
-    let quoted = F::quoted(frame, F::QUOTED)?;
+    let quoted = F::quoted(frame, F::quoted_offset(frame))?;
     let (transport, is_tcp) = (quoted.transport, quoted.protocol == protocol::TCP);
     let end = NETWORK_OFFSET + F::ip_bytes(frame)?;
     let (addresses, mut change) = F::set_quoted::<SOURCE>(frame, address)?;

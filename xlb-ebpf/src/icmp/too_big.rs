@@ -5,7 +5,10 @@ use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_csum_diff};
 use xlb_common::{reason::Reason, wire::Bytes};
 
 use super::{conclude, context, limit, quoted::IcmpFamily};
-use crate::{frame::Frame, packet::NETWORK_OFFSET};
+use crate::{
+    frame::{Frame, Layout},
+    packet::NETWORK_OFFSET,
+};
 
 /// Answers a packet that is too big for an interface of this MTU, which so many bytes of outer
 /// headers would share with it.
@@ -18,7 +21,7 @@ pub fn answer<F: IcmpFamily>(ctx: *mut xdp_md, mtu: u32, outer_bytes: u32) -> u3
 }
 
 #[inline(always)]
-fn tell<F: IcmpFamily>(frame: &mut Frame<'_>, fits: usize) -> Result<(), Reason> {
+fn tell<F: IcmpFamily>(frame: &mut Frame<'_, impl Layout>, fits: usize) -> Result<(), Reason> {
     let length = NETWORK_OFFSET + F::ANSWER_QUOTES;
     if fits < F::ANSWERED_MTU_MIN || frame.length() < length {
         return Err(Reason::TooBig);
@@ -36,7 +39,11 @@ fn tell<F: IcmpFamily>(frame: &mut Frame<'_>, fits: usize) -> Result<(), Reason>
 /// Adds the sum of the `N` bytes at an offset to another; `N` is a multiple of four and at most 512,
 /// the most that older kernels take.
 #[inline(always)]
-pub fn add_sum<const N: usize>(frame: &Frame<'_>, offset: usize, sum: u64) -> Result<u64, Reason> {
+pub fn add_sum<const N: usize>(
+    frame: &Frame<'_, impl Layout>,
+    offset: usize,
+    sum: u64,
+) -> Result<u64, Reason> {
     let bytes = frame.at::<Bytes<N>>(offset)?;
     // SAFETY: the bytes lie within the frame, as `at` proved, and the helper reads them only.
     let sum = unsafe {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     family::{Family, V4},
-    frame::Frame,
+    frame::{Frame, Layout},
     packet::NETWORK_OFFSET,
 };
 
@@ -42,13 +42,13 @@ impl IcmpFamily for V4 {
     }
 
     #[inline(always)]
-    fn ends(frame: &Frame<'_>) -> Result<(u32, u32), Reason> {
+    fn ends(frame: &Frame<'_, impl Layout>) -> Result<(u32, u32), Reason> {
         let ip = frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
         Ok((ip.source_be, ip.destination_be))
     }
 
     #[inline(always)]
-    fn quoted(frame: &Frame<'_>, offset: usize) -> Result<Quoted<Self>, Reason> {
+    fn quoted(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<Quoted<Self>, Reason> {
         let ip = frame.at::<Ipv4Header>(offset)?;
         if !matches!(ip.version_ihl, 0x45..=0x4f) {
             return Err(Reason::BadHeader);
@@ -67,10 +67,10 @@ impl IcmpFamily for V4 {
 
     #[inline(always)]
     fn set_quoted<const SOURCE: bool>(
-        frame: &mut Frame<'_>,
+        frame: &mut Frame<'_, impl Layout>,
         new: u32,
     ) -> Result<(u64, u64), Reason> {
-        let ip = frame.at_mut::<Ipv4Header>(Self::QUOTED)?;
+        let ip = frame.at_mut::<Ipv4Header>(Self::quoted_offset(frame))?;
         let old = if SOURCE {
             ip.source_be
         } else {
@@ -91,22 +91,22 @@ impl IcmpFamily for V4 {
     }
 
     #[inline(always)]
-    fn sum(frame: &mut Frame<'_>, _addresses: u64, quoted: u64) -> Result<(), Reason> {
-        let icmp = frame.at_mut::<IcmpHeader>(Self::TRANSPORT_OFFSET)?;
+    fn sum(frame: &mut Frame<'_, impl Layout>, _addresses: u64, quoted: u64) -> Result<(), Reason> {
+        let icmp = frame.at_mut::<IcmpHeader>(frame.transport(Self::TRANSPORT_OFFSET))?;
         icmp.checksum = checksum::update(icmp.checksum, quoted);
         Ok(())
     }
 
     #[inline(always)]
-    fn unwrapped<T: Tunnel>(frame: &mut Frame<'_>) -> Result<(), Reason> {
-        let outer = frame.at::<Ipv4Header>(Self::QUOTED)?;
+    fn unwrapped<T: Tunnel>(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason> {
+        let outer = frame.at::<Ipv4Header>(Self::quoted_offset(frame))?;
         // Ours have no options.
         if outer.version_ihl != Ipv4Header::VERSION_IHL {
             return Err(Reason::IcmpOther);
         }
         let removed = u64::from(header_sum(outer));
-        let removed = removed + tunnel_sum::<T>(frame, Self::QUOTED + HEADER)?;
-        let icmp = frame.at_mut::<IcmpError>(Self::TRANSPORT_OFFSET)?;
+        let removed = removed + tunnel_sum::<T>(frame, Self::quoted_offset(frame) + HEADER)?;
+        let icmp = frame.at_mut::<IcmpError>(frame.transport(Self::TRANSPORT_OFFSET))?;
         // 0: the router is too old to say (RFC 1191, section 5).
         let mtu = match u16::from_be(icmp.mtu_be) {
             0 => 0,
@@ -124,21 +124,21 @@ impl IcmpFamily for V4 {
     }
 
     #[inline(always)]
-    fn unwrap<T: Tunnel>(frame: &mut Frame<'_>) -> Result<(), Reason> {
+    fn unwrap<T: Tunnel>(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason> {
         let ip = frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
         let total_length =
             u16::from_be(ip.total_length_be).saturating_sub(outer_bytes::<T>() as u16);
-        let icmp = *frame.at::<IcmpError>(Self::TRANSPORT_OFFSET)?;
+        let icmp = *frame.at::<IcmpError>(frame.transport(Self::TRANSPORT_OFFSET))?;
         frame.shrink_front(outer_bytes::<T>())?;
         frame.at_mut::<EthernetHeader>(0)?.ether_type_be = ETHER_TYPE_IPV4_BE;
-        *frame.at_mut::<IcmpError>(Self::TRANSPORT_OFFSET)? = icmp;
-        let inner = frame.at::<Ipv4Header>(Self::QUOTED)?;
+        *frame.at_mut::<IcmpError>(frame.transport(Self::TRANSPORT_OFFSET))? = icmp;
+        let inner = frame.at::<Ipv4Header>(Self::quoted_offset(frame))?;
         let (client, vip) = (inner.source_be, inner.destination_be);
         write_header(frame, total_length, vip, client)
     }
 
     #[inline(always)]
-    fn is_answerable(frame: &Frame<'_>) -> Result<bool, Reason> {
+    fn is_answerable(frame: &Frame<'_, impl Layout>) -> Result<bool, Reason> {
         let group = frame.at::<EthernetHeader>(0)?.destination_high & 1 != 0;
         let ip = frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
         let [first, ..] = ip.source_be.to_ne_bytes();
@@ -149,7 +149,7 @@ impl IcmpFamily for V4 {
     }
 
     #[inline(always)]
-    fn answer(frame: &mut Frame<'_>, mtu: usize) -> Result<(), Reason> {
+    fn answer(frame: &mut Frame<'_, impl Layout>, mtu: usize) -> Result<(), Reason> {
         let ip = frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
         let (client, vip) = (ip.source_be, ip.destination_be);
         let sum = add_sum::<512>(frame, NETWORK_OFFSET, 0)?;
@@ -167,7 +167,7 @@ impl IcmpFamily for V4 {
         };
         let mtu_be = (mtu as u16).to_be();
         let sum = sum + u64::from(IcmpError::FRAGMENTATION_NEEDED) + u64::from(mtu_be);
-        *frame.at_mut::<IcmpError>(Self::TRANSPORT_OFFSET)? = IcmpError {
+        *frame.at_mut::<IcmpError>(frame.transport(Self::TRANSPORT_OFFSET))? = IcmpError {
             type_code: IcmpError::FRAGMENTATION_NEEDED,
             checksum: checksum::finish(sum),
             length: 0,
@@ -200,7 +200,7 @@ fn header_sum(ip: &Ipv4Header) -> u16 {
 /// Writes the IP header of a message.
 #[inline(always)]
 fn write_header(
-    frame: &mut Frame<'_>,
+    frame: &mut Frame<'_, impl Layout>,
     total_length: u16,
     source_be: u32,
     destination_be: u32,

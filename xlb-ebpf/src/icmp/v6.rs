@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     family::{Family, V6, difference},
-    frame::Frame,
+    frame::{Frame, Layout},
     packet::NETWORK_OFFSET,
 };
 
@@ -39,13 +39,13 @@ impl IcmpFamily for V6 {
     }
 
     #[inline(always)]
-    fn ends(frame: &Frame<'_>) -> Result<([u64; 2], [u64; 2]), Reason> {
+    fn ends(frame: &Frame<'_, impl Layout>) -> Result<([u64; 2], [u64; 2]), Reason> {
         let ip = frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
         Ok((ip.source, ip.destination))
     }
 
     #[inline(always)]
-    fn quoted(frame: &Frame<'_>, offset: usize) -> Result<Quoted<Self>, Reason> {
+    fn quoted(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<Quoted<Self>, Reason> {
         let ip = frame.at::<Ipv6Header>(offset)?;
         if u32::from_be(ip.version_class_flow_be) >> 28 != 6 {
             return Err(Reason::BadHeader);
@@ -60,10 +60,10 @@ impl IcmpFamily for V6 {
 
     #[inline(always)]
     fn set_quoted<const SOURCE: bool>(
-        frame: &mut Frame<'_>,
+        frame: &mut Frame<'_, impl Layout>,
         new: [u64; 2],
     ) -> Result<(u64, u64), Reason> {
-        let ip = frame.at_mut::<Ipv6Header>(Self::QUOTED)?;
+        let ip = frame.at_mut::<Ipv6Header>(Self::quoted_offset(frame))?;
         let old = if SOURCE { ip.source } else { ip.destination };
         if SOURCE {
             ip.source = new;
@@ -75,25 +75,26 @@ impl IcmpFamily for V6 {
     }
 
     #[inline(always)]
-    fn sum(frame: &mut Frame<'_>, addresses: u64, quoted: u64) -> Result<(), Reason> {
-        let icmp = frame.at_mut::<IcmpHeader>(Self::TRANSPORT_OFFSET)?;
+    fn sum(frame: &mut Frame<'_, impl Layout>, addresses: u64, quoted: u64) -> Result<(), Reason> {
+        let icmp = frame.at_mut::<IcmpHeader>(frame.transport(Self::TRANSPORT_OFFSET))?;
         icmp.checksum = checksum::update(icmp.checksum, addresses + quoted);
         Ok(())
     }
 
     #[inline(always)]
-    fn unwrapped<T: Tunnel>(frame: &mut Frame<'_>) -> Result<(), Reason> {
+    fn unwrapped<T: Tunnel>(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason> {
         // The message's own addresses were part of its sum, and what become its addresses are.
         let ip = frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
         let length_be = ip.payload_length_be;
         let shorter_be = shorter::<T>(length_be);
         let own = checksum::fold(address_sum(ip.source) + address_sum(ip.destination));
-        let outer = frame.at::<Ipv6Header>(Self::QUOTED)?;
+        let outer = frame.at::<Ipv6Header>(Self::quoted_offset(frame))?;
         let removed = u64::from(header_sum(outer));
-        let removed = checksum::fold(removed + tunnel_sum::<T>(frame, Self::QUOTED + HEADER)?);
-        let inner = frame.at::<Ipv6Header>(Self::QUOTED + outer_bytes::<T>())?;
+        let removed =
+            checksum::fold(removed + tunnel_sum::<T>(frame, Self::quoted_offset(frame) + HEADER)?);
+        let inner = frame.at::<Ipv6Header>(Self::quoted_offset(frame) + outer_bytes::<T>())?;
         let new = checksum::fold(address_sum(inner.source) + address_sum(inner.destination));
-        let icmp = frame.at_mut::<Icmpv6Error>(Self::TRANSPORT_OFFSET)?;
+        let icmp = frame.at_mut::<Icmpv6Error>(frame.transport(Self::TRANSPORT_OFFSET))?;
         // A host ignores what is less than every link takes (RFC 8201, section 4).
         let mtu = u32::from_be(icmp.mtu_be)
             .saturating_sub(outer_bytes::<T>() as u32)
@@ -108,20 +109,20 @@ impl IcmpFamily for V6 {
     }
 
     #[inline(always)]
-    fn unwrap<T: Tunnel>(frame: &mut Frame<'_>) -> Result<(), Reason> {
+    fn unwrap<T: Tunnel>(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason> {
         let ip = frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
         let length_be = shorter::<T>(ip.payload_length_be);
-        let icmp = *frame.at::<Icmpv6Error>(Self::TRANSPORT_OFFSET)?;
+        let icmp = *frame.at::<Icmpv6Error>(frame.transport(Self::TRANSPORT_OFFSET))?;
         frame.shrink_front(outer_bytes::<T>())?;
         frame.at_mut::<EthernetHeader>(0)?.ether_type_be = ETHER_TYPE_IPV6_BE;
-        *frame.at_mut::<Icmpv6Error>(Self::TRANSPORT_OFFSET)? = icmp;
-        let inner = frame.at::<Ipv6Header>(Self::QUOTED)?;
+        *frame.at_mut::<Icmpv6Error>(frame.transport(Self::TRANSPORT_OFFSET))? = icmp;
+        let inner = frame.at::<Ipv6Header>(Self::quoted_offset(frame))?;
         let (client, vip) = (inner.source, inner.destination);
         write_header(frame, length_be, vip, client)
     }
 
     #[inline(always)]
-    fn is_answerable(frame: &Frame<'_>) -> Result<bool, Reason> {
+    fn is_answerable(frame: &Frame<'_, impl Layout>) -> Result<bool, Reason> {
         let ip = frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
         let [high, low] = ip.source;
         let [first, ..] = high.to_ne_bytes();
@@ -131,7 +132,7 @@ impl IcmpFamily for V6 {
     }
 
     #[inline(always)]
-    fn answer(frame: &mut Frame<'_>, mtu: usize) -> Result<(), Reason> {
+    fn answer(frame: &mut Frame<'_, impl Layout>, mtu: usize) -> Result<(), Reason> {
         const QUOTES: usize = V6::ANSWER_QUOTES;
         const LENGTH_BE: u16 = ((QUOTES + size_of::<Icmpv6Error>()) as u16).to_be();
         let ip = frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
@@ -158,7 +159,7 @@ impl IcmpFamily for V6 {
             + address_sum(vip)
             + u64::from(LENGTH_BE)
             + u64::from(u16::from(protocol::ICMPV6).to_be());
-        *frame.at_mut::<Icmpv6Error>(Self::TRANSPORT_OFFSET)? = Icmpv6Error {
+        *frame.at_mut::<Icmpv6Error>(frame.transport(Self::TRANSPORT_OFFSET))? = Icmpv6Error {
             type_code: Icmpv6Error::PACKET_TOO_BIG,
             checksum: checksum::finish(sum),
             mtu_be,
@@ -203,7 +204,7 @@ fn header_sum(ip: &Ipv6Header) -> u16 {
 /// Writes the IP header of a message.
 #[inline(always)]
 fn write_header(
-    frame: &mut Frame<'_>,
+    frame: &mut Frame<'_, impl Layout>,
     payload_length_be: u16,
     source: [u64; 2],
     destination: [u64; 2],

@@ -56,10 +56,23 @@ pub mod name {
     pub const REASONS: &str = "REASONS";
     /// What the program tells the agent.
     pub const EVENTS: &str = "EVENTS";
+    /// The programs that a packet's way may go on in. Each load of the programs has its own.
+    pub const WAYS: &str = "WAYS";
 }
 
 /// The program's name in the object.
 pub const PROGRAM: &str = "xlb";
+
+/// The ways of packets that are not plain ones: programs of their own, in `WAYS`.
+pub mod way {
+    /// Frames whose headers are not where they mostly are.
+    pub const ODD: u32 = 0;
+    /// ICMP and ICMPv6.
+    pub const ICMP: u32 = 1;
+
+    /// The programs' names in the object, each at its index in `WAYS`.
+    pub const PROGRAMS: [&str; 2] = ["xlb_odd", "xlb_icmp"];
+}
 
 /// Names of the read-only globals that the agent sets when it loads the program.
 pub mod global {

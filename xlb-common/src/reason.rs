@@ -144,6 +144,8 @@ reasons! {
     /// A router's word on the way to a backend that an encapsulated packet is too big, passed on to
     /// the client.
     TunnelTooBig = "tunnel-too-big", Tx;
+    /// The program that its way goes on in was not there, which is never so while all is well.
+    WayMissing = "way-missing", Drop;
 }
 
 impl Reason {

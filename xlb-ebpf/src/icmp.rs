@@ -7,45 +7,62 @@
 //! | a client | of that client to a backend under `dnat` | the client, as from the VIP |
 //! | this host | too big, of a client in an outer header | the client, as from the VIP |
 //!
-//! Each step is a function of its own to the kernel, with a small stack, so that nothing here takes
-//! registers or stack of the way of other packets. Steps give numbers, since structures would go over
-//! the stack.
+//! All this is a program of its own, and each step a function of its own to the kernel, with a stack of
+//! its own. Steps give numbers, since structures would go over the stack.
 
 mod find;
 mod follow;
 mod limit;
 mod quoted;
 mod send;
-pub mod too_big;
+mod too_big;
 mod tunnel;
 mod v4;
 mod v6;
 
-use aya_ebpf::bindings::{xdp_action, xdp_md};
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::{bindings::xdp_md, macros::xdp, programs::XdpContext};
 use xlb_common::{
     maps::{Service, feature},
-    reason::{Action, Reason},
+    reason::Reason,
+    wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader},
 };
 
 use xlb_ebpf::tunnel::{Gue, Ipip};
 
-pub use self::quoted::IcmpFamily;
+use self::quoted::IcmpFamily;
 use crate::{
+    family::{V4, V6},
     frame::{Frame, Layout},
     globals,
     maps::{BACKENDS, SERVICES, count},
+    ways::{self, conclude, task},
 };
 
-/// What becomes of a packet whose way ended for this reason, which is counted.
+/// The program of such messages, and of what is answered by one.
+#[xdp]
 #[inline(always)]
-pub fn conclude(reason: Reason) -> u32 {
-    count(reason);
-    match reason.action() {
-        Action::Pass => xdp_action::XDP_PASS,
-        Action::Drop | Action::Redirect => xdp_action::XDP_DROP,
-        Action::Tx => xdp_action::XDP_TX,
+pub fn xlb_icmp(ctx: XdpContext) -> u32 {
+    let ether_type_be = match Frame::new(&ctx).at::<EthernetHeader>(0) {
+        Ok(ethernet) => ethernet.ether_type_be,
+        Err(_) => return conclude(Reason::NotIp),
+    };
+    if globals::has(feature::IPV4) && ether_type_be == ETHER_TYPE_IPV4_BE {
+        take_up::<V4>(ctx.ctx)
+    } else if globals::has(feature::IPV6) && ether_type_be == ETHER_TYPE_IPV6_BE {
+        take_up::<V6>(ctx.ctx)
+    } else {
+        conclude(Reason::NotIp)
     }
+}
+
+#[inline(always)]
+fn take_up<F: IcmpFamily>(ctx: *mut xdp_md) -> u32 {
+    let handover = ways::handed_over();
+    if (globals::has(feature::IPIP) || globals::has(feature::GUE)) && handover.task == task::TOO_BIG
+    {
+        return too_big::answer::<F>(ctx, handover.mtu, handover.outer_bytes);
+    }
+    handle::<F>(ctx)
 }
 
 /// The context within a step. The compiler must not see that its fields are all that a step takes of
@@ -124,7 +141,6 @@ fn echo<F: IcmpFamily>(ctx: *mut xdp_md) -> u32 {
 /// Sends a frame back to where it came from.
 #[inline(always)]
 fn turn_around(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason> {
-    use xlb_common::wire::EthernetHeader;
     let ethernet = frame.at_mut::<EthernetHeader>(0)?;
     let (high, low) = (ethernet.destination_high, ethernet.destination_low);
     (ethernet.destination_high, ethernet.destination_low) =

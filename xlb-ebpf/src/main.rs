@@ -10,24 +10,27 @@ mod family;
 mod globals;
 mod icmp;
 mod maps;
+mod odd;
 mod packet;
 mod rewrite;
 mod select;
 mod services;
 mod transmit;
+mod ways;
 
 use aya_ebpf::{macros::xdp, programs::XdpContext};
 use xlb_common::{
-    maps::feature,
+    maps::{feature, way},
     reason::Reason,
     wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader},
 };
 use xlb_ebpf::frame::{self, Frame, Layout};
 
 use crate::{
-    family::{V4, V6},
-    icmp::{IcmpFamily, too_big},
+    family::{Family, V4, V6},
+    packet::Packet,
     services::Found,
+    ways::{Handover, conclude, task},
 };
 
 /// The program: what a packet's way ends with, other than on the way to a backend or a client, is a
@@ -37,12 +40,12 @@ use crate::{
 pub fn xlb(ctx: XdpContext) -> u32 {
     match balance(&mut Frame::new(&ctx)) {
         Ok(action) => action,
-        Err(reason) => icmp::conclude(reason),
+        Err(reason) => conclude(reason),
     }
 }
 
 #[inline(always)]
-fn balance(frame: &mut Frame<'_, impl Layout>) -> Result<u32, Reason> {
+fn balance(frame: &mut Frame<'_>) -> Result<u32, Reason> {
     let Ok(ethernet) = frame.at::<EthernetHeader>(0) else {
         return Err(Reason::NotIp);
     };
@@ -56,16 +59,27 @@ fn balance(frame: &mut Frame<'_, impl Layout>) -> Result<u32, Reason> {
     }
 }
 
-/// The way of a packet.
+/// The way of a plain packet of TCP or UDP; others have programs of their own.
 #[inline(always)]
-fn balance_family<F: IcmpFamily>(frame: &mut Frame<'_, impl Layout>) -> Result<u32, Reason> {
+fn balance_family<F: Family>(frame: &mut Frame<'_>) -> Result<u32, Reason> {
     if !globals::has(F::FEATURE) {
         return Err(Reason::NotForService);
     }
-    let packet = F::parse(frame)?;
-    match services::find(&packet)? {
+    match F::parse(frame) {
+        Ok(packet) if packet.transport.has_ports() => forward::<F>(frame, &packet),
+        Ok(_) | Err(_) => Ok(ways::go_on(frame, way::ODD)),
+    }
+}
+
+/// The way of a packet that was parsed.
+#[inline(always)]
+pub fn forward<F: Family>(
+    frame: &mut Frame<'_, impl Layout>,
+    packet: &Packet<F>,
+) -> Result<u32, Reason> {
+    match services::find(packet)? {
         Found::Service(service, ports, protocol) => {
-            let selected = select::select(&packet, service, ports, protocol)?;
+            let selected = select::select(packet, service, ports, protocol)?;
             let hop = transmit::hop_of(selected.backend)?;
             let mtu = hop.egress.mtu;
             if let Err(reason) =
@@ -74,18 +88,19 @@ fn balance_family<F: IcmpFamily>(frame: &mut Frame<'_, impl Layout>) -> Result<u
                 return if (globals::has(feature::IPIP) || globals::has(feature::GUE))
                     && matches!(reason, Reason::TooBig)
                 {
-                    let outer_bytes = rewrite::outer_bytes::<F>(service);
-                    Ok(too_big::answer::<F>(
-                        frame.ctx().ctx,
-                        mtu.into(),
-                        outer_bytes,
-                    ))
+                    let handover = Handover {
+                        task: task::TOO_BIG,
+                        mtu: mtu.into(),
+                        outer_bytes: rewrite::outer_bytes::<F>(service),
+                        ..Handover::default()
+                    };
+                    Ok(ways::hand_over(frame, way::ICMP, handover))
                 } else {
                     Err(reason)
                 };
             }
             let action = transmit::transmit(frame, &hop)?;
-            counters::forwarded(service, selected.backend, &packet);
+            counters::forwarded(service, selected.backend, packet);
             Ok(action)
         }
         Found::Reply(service, backend) => {
@@ -93,10 +108,9 @@ fn balance_family<F: IcmpFamily>(frame: &mut Frame<'_, impl Layout>) -> Result<u
             rewrite::towards_client::<F>(frame, service)?;
             let from = F::address(&service.vip);
             let action = transmit::to_client::<F>(frame, route, from, packet.destination)?;
-            counters::replied(service, backend, &packet);
+            counters::replied(service, backend, packet);
             Ok(action)
         }
-        Found::Icmp => Ok(icmp::handle::<F>(frame.ctx().ctx)),
     }
 }
 

@@ -72,6 +72,12 @@ impl Ports {
 }
 
 impl Transport {
+    /// Whether it is known by ports.
+    #[inline(always)]
+    pub const fn has_ports(self) -> bool {
+        self.endpoint().is_some()
+    }
+
     /// IP protocol number and ports, if there are any.
     #[inline(always)]
     pub const fn endpoint(self) -> Option<(u8, Ports)> {

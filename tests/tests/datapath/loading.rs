@@ -2,7 +2,7 @@
 
 use xlb_common::{
     decap,
-    maps::{PROGRAM, feature},
+    maps::{PROGRAM, feature, way},
 };
 
 use crate::program;
@@ -26,21 +26,27 @@ fn sets_of_features_load() {
     let all = feature::ALL.iter().fold(0, |bits, (bit, _)| bits | bit);
     let mut sizes = Vec::new();
     for features in sets() {
-        let ebpf = program::load(features);
-        let info = program::info(&ebpf, PROGRAM);
-        let verified = info
-            .verified_instruction_count()
-            .expect("Linux 5.16 or newer");
-        let translated = info.size_translated().expect("the size of the program");
-        if features == all || features.is_power_of_two() {
-            println!("features {features:#b}: {verified} verified, {translated} bytes translated");
+        let (ebpf, _ways) = program::load(features);
+        for name in [PROGRAM].into_iter().chain(way::PROGRAMS) {
+            let info = program::info(&ebpf, name);
+            let verified = info
+                .verified_instruction_count()
+                .expect("Linux 5.16 or newer");
+            let translated = info.size_translated().expect("the size of the program");
+            if features == all || features.is_power_of_two() {
+                println!(
+                    "{name} with features {features:#b}: {verified} verified, {translated} bytes translated"
+                );
+            }
+            // A change that brings the verifier near its limit shows here before it shows to a user.
+            assert!(
+                verified < VERIFIER_LIMIT / 2,
+                "{name} with features {features:#b}: {verified}"
+            );
+            if name == PROGRAM {
+                sizes.push(translated);
+            }
         }
-        // A change that brings the verifier near its limit shows here before it shows to a user.
-        assert!(
-            verified < VERIFIER_LIMIT / 2,
-            "features {features:#b}: {verified}"
-        );
-        sizes.push(translated);
     }
     assert!(
         sizes[0] * 4 < sizes[sizes.len() - 1],

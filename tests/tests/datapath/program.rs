@@ -4,12 +4,13 @@ use std::{env, fs, path::PathBuf};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{MapData, ProgramArray},
     programs::{ProgramInfo, Xdp},
 };
 use xlb_common::{
     decap,
     limits::ENDPOINT_TABLE_MIN,
-    maps::{PROGRAM, global, name},
+    maps::{PROGRAM, global, name, way},
 };
 
 /// Key of the flow hash in these tests.
@@ -47,8 +48,9 @@ fn object(name: &str) -> Vec<u8> {
     })
 }
 
-/// Loads the program and its maps with these features, which the verifier takes for constants.
-pub(crate) fn load(features: u32) -> Ebpf {
+/// Loads the programs and their maps with these features, which the verifier takes for constants. The
+/// kernel empties the map of programs when it is dropped.
+pub(crate) fn load(features: u32) -> (Ebpf, ProgramArray<MapData>) {
     let object = object("xlb-ebpf");
     let mask = ENDPOINT_TABLE_MIN - 1;
     let mut loader = EbpfLoader::new();
@@ -69,8 +71,21 @@ pub(crate) fn load(features: u32) -> Ebpf {
     let mut ebpf = loader
         .load(&object)
         .unwrap_or_else(|error| panic!("load the object: {error:?}"));
-    load_program(&mut ebpf, PROGRAM, &format!("features {features:#b}"));
-    ebpf
+    let what = |name| format!("{name} with features {features:#b}");
+    load_program(&mut ebpf, PROGRAM, &what(PROGRAM));
+    let mut ways = ProgramArray::try_from(ebpf.take_map(name::WAYS).expect("the object's map"))
+        .expect("a map of programs");
+    for (index, name) in (0..).zip(way::PROGRAMS) {
+        load_program(&mut ebpf, name, &what(name));
+        let program: &Xdp = ebpf
+            .program(name)
+            .expect("the object's program")
+            .try_into()
+            .expect("a program of type XDP");
+        ways.set(index, program.fd().expect("it is loaded"), 0)
+            .expect("a place for it");
+    }
+    (ebpf, ways)
 }
 
 /// Loads the decapsulation program and its maps.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, RingBuf, lpm_trie::Key, xdp::DevMap},
+    maps::{Array, HashMap, LpmTrie, MapData, ProgramArray, RingBuf, lpm_trie::Key, xdp::DevMap},
 };
 use nix::sched::{CloneFlags, unshare};
 use xlb_common::{
@@ -23,15 +23,17 @@ use crate::{
 /// The program with its maps.
 pub(crate) struct Rig {
     pub(crate) ebpf: Ebpf,
+    /// Held, lest the kernel empty it.
+    _ways: ProgramArray<MapData>,
 }
 
 impl Rig {
     /// A service of each kind, and their backends, for a program with these features. The thread
     /// gets a network namespace of its own, so that the host's routes and forwarding play no part.
     pub(crate) fn new(features: u32) -> Self {
-        let ebpf = program::load(features);
+        let (ebpf, ways) = program::load(features);
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace for this thread");
-        let mut rig = Self { ebpf };
+        let mut rig = Self { ebpf, _ways: ways };
         for egress in [SAME, OTHER] {
             let value = Egress {
                 mac: egress_mac(egress),
@@ -91,7 +93,7 @@ impl Rig {
         self.array::<N>(map).set(index, bytes, 0).expect("an entry");
     }
 
-    fn array<const N: usize>(&mut self, map: &str) -> Array<&mut aya::maps::MapData, [u8; N]> {
+    fn array<const N: usize>(&mut self, map: &str) -> Array<&mut MapData, [u8; N]> {
         Array::try_from(self.ebpf.map_mut(map).expect("the map")).expect("an array of such values")
     }
 

@@ -43,8 +43,9 @@ pub(super) fn copy(layout: &MapLayout, from: OwnedFd, to: OwnedFd) -> io::Result
             KernelMap::new(to),
         ),
         Kind::DevMap => copy_devices(&from, &to),
-        // Events that were not read yet are lost; the program repeats those that matter.
-        Kind::RingBuf => Ok(()),
+        // Events that were not read yet are lost; the program repeats those that matter. Programs
+        // belong to one load.
+        Kind::RingBuf | Kind::Programs => Ok(()),
     }
 }
 
@@ -54,7 +55,12 @@ pub(super) fn add_newer(layout: &MapLayout, from: OwnedFd, to: OwnedFd) -> io::R
     match layout.kind {
         Kind::Hash => add_newer_flows(from, to),
         Kind::Array if layout.name == name::LAST_MISS => add_newer_misses(from, to),
-        Kind::Array | Kind::PerCpuArray | Kind::LpmTrie | Kind::DevMap | Kind::RingBuf => Ok(()),
+        Kind::Array
+        | Kind::PerCpuArray
+        | Kind::LpmTrie
+        | Kind::DevMap
+        | Kind::RingBuf
+        | Kind::Programs => Ok(()),
     }
 }
 

@@ -42,6 +42,7 @@ pub(super) fn install(
     let mut grown: Vec<MapLayout> = Vec::new();
     for map in &wanted {
         match found.iter().find(|(name, _)| *name == map.name) {
+            _ if map.is_of_load() => grown.push(*map),
             None => stage::create_map(map, &pins.map(map.name))?,
             Some((_, info)) if info.entries < map.entries => grown.push(*map),
             Some(_) => {}
@@ -67,7 +68,11 @@ pub(super) fn install(
         bury: loaded.bury,
         maps,
         sizes,
-        grown: grown.iter().map(|map| map.name).collect(),
+        grown: grown
+            .iter()
+            .filter(|map| !map.is_of_load())
+            .map(|map| map.name)
+            .collect(),
     })
 }
 

@@ -5,7 +5,7 @@ use xlb_common::{
     limits::{
         BLOCK_ENTRIES, ENDPOINT_TABLE_MAX, ENDPOINT_TABLE_MIN, EVENTS_BYTES, MAX_EGRESS, MAX_ROUTES,
     },
-    maps::{AttachmentCounters, Backend, Egress, FlowKey, Pool, Service, name},
+    maps::{AttachmentCounters, Backend, Egress, FlowKey, Pool, Service, name, way},
     reason::REASONS_MAX,
     record::FlowValue,
 };
@@ -122,6 +122,7 @@ impl Sizes {
 pub(super) enum Kind {
     Hash = 1,
     Array = 2,
+    Programs = 3,
     PerCpuArray = 6,
     LpmTrie = 11,
     DevMap = 14,
@@ -182,6 +183,17 @@ impl MapLayout {
         )
     }
 
+    /// Whether each load of the programs has its own. The kernel empties a map of programs when
+    /// nothing of user space holds it any more, so that of the programs in force is pinned.
+    pub(super) fn is_of_load(&self) -> bool {
+        self.kind == Kind::Programs
+    }
+
+    /// Whether it is copied before the program that uses it is loaded.
+    pub(super) fn is_copied_early(&self) -> bool {
+        !self.is_copied_late() && !self.is_of_load()
+    }
+
     /// Whether the program adds to it all the time, so that it is copied at the last moment.
     pub(super) fn is_copied_late(&self) -> bool {
         matches!(self.kind, Kind::Hash | Kind::PerCpuArray) || self.name == name::CONNECTIONS
@@ -223,6 +235,7 @@ pub(super) fn layout(sizes: &Sizes) -> Vec<MapLayout> {
         ),
         MapLayout::keyed::<u32, u64>(name::REASONS, Kind::PerCpuArray, REASONS_MAX, 0),
         MapLayout::keyed::<(), ()>(name::EVENTS, Kind::RingBuf, EVENTS_BYTES, 0),
+        MapLayout::keyed::<u32, u32>(name::WAYS, Kind::Programs, way::PROGRAMS.len() as u32, 0),
     ]
 }
 

@@ -26,6 +26,7 @@ use xlb_common::{decap, maps::LAYOUT_VERSION};
 
 use super::{
     error::{DataplaneError, Doing},
+    grace::rcu_grace_period,
     sys,
 };
 
@@ -266,6 +267,9 @@ pub fn unload(pin_dir: &Path) -> Result<Vec<String>, DataplaneError> {
             });
             link.remove()?;
         }
+        // The kernel empties the map of programs with its pin, and packets may still be on their way
+        // there.
+        rcu_grace_period();
         let maps = entries(&version)?
             .iter()
             .filter(|path| path.is_file() && !path.ends_with(PROGRAM))

@@ -1,7 +1,7 @@
 //! Loading programs on maps that are pinned.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +12,7 @@ use aya::{
 use xlb_common::{
     collect::BURY,
     decap,
-    maps::{PROGRAM, global},
+    maps::{PROGRAM, global, name, way},
 };
 
 use super::{
@@ -36,7 +36,8 @@ pub(super) struct Loaded {
     pub(super) bury: OwnedFd,
 }
 
-/// Loads the balancer's programs on maps of these sizes, and pins the one that balances.
+/// Loads the balancer's programs on maps of these sizes, and pins the one that balances. The others are
+/// held by the map that it finds them in.
 pub(super) fn load(
     spec: &Spec,
     sizes: &Sizes,
@@ -56,11 +57,24 @@ pub(super) fn load(
     for (name, mask) in &masks {
         loader.override_global(name, mask, true);
     }
-    let mut object = open_on(&mut loader, BALANCER, &layout(sizes), pin_of)?;
+    let mut object = open_on(&mut loader, BALANCER, &layout(sizes), &pin_of)?;
     let balancer = load_program(&mut object, PROGRAM)?;
     let bury = load_program(&mut object, BURY)?;
+    load_ways(&mut object, &pin_of(name::WAYS))?;
     sys::pin(balancer.as_fd(), pin).doing(|| format!("pin the program {}", pin.display()))?;
     Ok(Loaded { balancer, bury })
+}
+
+/// Loads the programs that a packet's way may go on in, and puts them into their pinned map.
+fn load_ways(object: &mut Ebpf, pin: &Path) -> Result<(), DataplaneError> {
+    let filling = || format!("fill {}", pin.display());
+    let ways = sys::open_pin(pin).doing(filling)?;
+    for (index, name) in (0_u32..).zip(way::PROGRAMS) {
+        let program = load_program(object, name)?;
+        let number = program.as_raw_fd().cast_unsigned();
+        sys::map_update(ways.as_fd(), &index, &[number], 0).doing(filling)?;
+    }
+    Ok(())
 }
 
 /// Loads the decapsulation program on these maps, and pins it.

@@ -48,8 +48,8 @@ pub(super) struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// Makes the maps that grow, and fills them, but for what the program adds to
-    /// all the time.
+    /// Makes the maps that grow or belong to the new program, and fills them, but for what the
+    /// program adds to all the time.
     pub(super) fn begin(pins: &'a Pins, grown: &'a [MapLayout]) -> Result<Self, DataplaneError> {
         pins::remove_dir(&pins.staging())?;
         pins::make_dir(&pins.staging())?;
@@ -57,7 +57,7 @@ impl<'a> Stage<'a> {
         for map in grown {
             create_map(map, &stage.pin_of(map.name))?;
         }
-        for map in grown.iter().filter(|map| !map.is_copied_late()) {
+        for map in grown.iter().filter(|map| map.is_copied_early()) {
             stage.copy(map)?;
         }
         fault::reach(Step::MapsStaged);
@@ -142,9 +142,10 @@ fn finish(pins: &Pins, layout: &[MapLayout]) -> Result<(), DataplaneError> {
         .filter(|map| pins.commit().join(map.name).exists())
         .collect();
     if !grown.is_empty() {
+        // Packets that are on their way in the former program use its maps until then.
         rcu_grace_period();
     }
-    for map in &grown {
+    for map in grown.iter().filter(|map| !map.is_of_load()) {
         let from = open(&pins.map(map.name))?;
         let to = open(&pins.commit().join(map.name))?;
         copy::add_newer(map, from, to).doing(|| format!("bring {} up to date", map.name))?;

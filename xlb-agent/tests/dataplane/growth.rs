@@ -262,17 +262,37 @@ fn what_the_program_writes_until_the_swap_is_brought_over() {
 
 #[test]
 fn swaps_under_traffic_miss_no_packet() {
-    in_sandbox(|sandbox| {
-        let small = spec(&[sandbox.veth("eth0", "peer0")]);
+    swap_under_traffic(0, unknown_frame(), Reason::NotIp);
+}
+
+/// What becomes of these packets, only the last of three programs says.
+#[test]
+fn swaps_under_traffic_leave_no_packet_halfway() {
+    swap_under_traffic(feature::IPV4, question_to_vip(), Reason::IcmpOther);
+}
+
+fn swap_under_traffic(features: u32, frame: [u8; 64], reason: Reason) {
+    in_sandbox(move |sandbox| {
+        let small = Spec {
+            features,
+            ..spec(&[sandbox.veth("eth0", "peer0")])
+        };
         let pin_dir = sandbox.pin_dir();
-        let (dataplane, _) = Dataplane::open(&pin_dir, &small).expect("open");
+        let (mut dataplane, _) = Dataplane::open(&pin_dir, &small).expect("open");
+        let vip = Endpoint4::new(u32::from_ne_bytes(VIP), 0, 0);
+        let target = EndpointTarget {
+            service: EndpointTarget::ADDRESS_ONLY,
+            ..EndpointTarget::default()
+        };
+        let vips = &mut dataplane.maps_mut().vips4;
+        vips.insert(vip, target).expect("room");
         let done = AtomicBool::new(false);
         let (sent, dataplane) = thread::scope(|scope| {
             // A thread that is started here inherits the namespaces.
             let sender = scope.spawn(|| {
                 let mut sent = 0;
                 while !done.load(Ordering::Relaxed) {
-                    send_unknown("peer0", 10);
+                    send("peer0", &frame, 10);
                     sent += 10;
                     thread::sleep(Duration::from_millis(1));
                 }
@@ -286,7 +306,9 @@ fn swaps_under_traffic_miss_no_packet() {
         assert!(sent > 100, "{sent}");
         // Counts made between copying the counters and the swap are lost when they grow, and
         // `REASONS` does not.
-        assert_eq!(not_ip(&dataplane), sent);
+        let count = |reason: Reason| dataplane.maps().reasons.read(reason.index());
+        assert_eq!(count(Reason::WayMissing).expect("reasons"), 0);
+        assert_eq!(count(reason).expect("reasons"), sent);
     });
 }
 
@@ -294,7 +316,9 @@ fn swap_often(mut dataplane: Dataplane, pin_dir: &Path, small: &Spec) -> Datapla
     for round in 1..=6_u32 {
         let mut changed = larger(small);
         changed.sizes.flows += round;
-        changed.features = if round % 2 == 0 { feature::DNAT } else { 0 };
+        if round % 2 == 0 {
+            changed.features |= feature::DNAT;
+        }
         dataplane.reload(&changed, |_| Ok(())).expect("reload");
         if round % 3 == 0 {
             drop(dataplane);
@@ -304,8 +328,34 @@ fn swap_often(mut dataplane: Dataplane, pin_dir: &Path, small: &Spec) -> Datapla
     dataplane
 }
 
-/// Frames of an experimental EtherType, which the program counts and passes.
+/// Sends frames of an experimental EtherType, which the program counts and passes.
 fn send_unknown(from: &str, count: usize) {
+    send(from, &unknown_frame(), count);
+}
+
+fn unknown_frame() -> [u8; 64] {
+    let mut frame = [0_u8; 64];
+    frame[..6].fill(0xff);
+    frame[6] = 2;
+    // IEEE Std 802, local experimental EtherType 1.
+    frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+    frame
+}
+
+/// An address that is a VIP in [`swap_under_traffic`].
+const VIP: [u8; 4] = [192, 0, 2, 2];
+
+/// An ICMP timestamp request to the VIP.
+fn question_to_vip() -> [u8; 64] {
+    let mut frame = unknown_frame();
+    frame[12..14].copy_from_slice(&[0x08, 0x00]);
+    frame[14..30].copy_from_slice(&[0x45, 0, 0, 50, 0, 0, 0, 0, 64, 1, 0, 0, 192, 0, 2, 1]);
+    frame[30..34].copy_from_slice(&VIP);
+    frame[34] = 13;
+    frame
+}
+
+fn send(from: &str, frame: &[u8; 64], count: usize) {
     let socket = socket(
         AddressFamily::Packet,
         SockType::Raw,
@@ -313,16 +363,11 @@ fn send_unknown(from: &str, count: usize) {
         None::<SockProtocol>,
     )
     .expect("a packet socket");
-    let mut frame = [0_u8; 64];
-    frame[..6].fill(0xff);
-    frame[6] = 2;
-    // IEEE Std 802, local experimental EtherType 1.
-    frame[12..14].copy_from_slice(&[0x88, 0xb5]);
     let address = link_address(from);
     for _ in 0..count {
         sendto(
             std::os::fd::AsRawFd::as_raw_fd(&socket),
-            &frame,
+            frame,
             &address,
             MsgFlags::empty(),
         )

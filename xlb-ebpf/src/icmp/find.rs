@@ -11,13 +11,14 @@ use xlb_common::{
 use xlb_ebpf::tunnel::{Gue, Ipip, Tunnel};
 
 use super::{
-    conclude, context,
+    context,
     quoted::{IcmpFamily, Quoted},
 };
 use crate::{
     frame::{Frame, Layout},
     globals,
     maps::SERVICES,
+    ways::conclude,
 };
 
 /// An echo request to a VIP.

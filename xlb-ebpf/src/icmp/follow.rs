@@ -3,11 +3,12 @@
 use aya_ebpf::bindings::xdp_md;
 use xlb_common::{maps::Service, reason::Reason};
 
-use super::{conclude, context, quoted::IcmpFamily};
+use super::{context, quoted::IcmpFamily};
 use crate::{
     frame::{Frame, Layout},
     packet::{Packet, Ports, Transport},
     select,
+    ways::conclude,
 };
 
 /// What was selected, in one word: a backend in the upper half, and in the lower one the flow's hash,

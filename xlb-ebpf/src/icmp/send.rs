@@ -9,7 +9,7 @@ use xlb_common::{
 };
 use xlb_ebpf::tunnel::{Gue, Ipip};
 
-use super::{conclude, context, quoted::IcmpFamily};
+use super::{context, quoted::IcmpFamily};
 use crate::{
     counters,
     frame::{Frame, Layout},
@@ -18,6 +18,7 @@ use crate::{
     packet::NETWORK_OFFSET,
     rewrite::udp_checksum,
     transmit,
+    ways::conclude,
 };
 
 /// Sends an error to the backend that has its flow.

@@ -4,10 +4,11 @@
 use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_csum_diff};
 use xlb_common::{reason::Reason, wire::Bytes};
 
-use super::{conclude, context, limit, quoted::IcmpFamily};
+use super::{context, limit, quoted::IcmpFamily};
 use crate::{
     frame::{Frame, Layout},
     packet::NETWORK_OFFSET,
+    ways::conclude,
 };
 
 /// Answers a packet that is too big for an interface of this MTU, which so many bytes of outer

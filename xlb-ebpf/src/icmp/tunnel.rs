@@ -4,8 +4,8 @@
 use aya_ebpf::bindings::xdp_md;
 use xlb_ebpf::tunnel::Tunnel;
 
-use super::{conclude, context, quoted::IcmpFamily};
-use crate::frame::Frame;
+use super::{context, quoted::IcmpFamily};
+use crate::{frame::Frame, ways::conclude};
 
 /// Makes the message one for the client; gives 0, or the action if it is not to be sent.
 #[inline(always)]

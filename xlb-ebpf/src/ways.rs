@@ -1,0 +1,90 @@
+//! The programs that a packet's way goes on in when it is not a plain packet of TCP or UDP. Each has a
+//! stack of its own, and the main program has no instruction for what they do.
+//!
+//! | program | gets |
+//! | --- | --- |
+//! | `xlb_odd` | what the main program does not recognise as plain: see [`crate::odd`] |
+//! | `xlb_icmp` | ICMP and ICMPv6, and packets that are to be answered by such a message |
+
+use aya_ebpf::{
+    bindings::xdp_action,
+    macros::map,
+    maps::{PerCpuArray, ProgramArray},
+};
+use xlb_common::{
+    maps::way,
+    reason::{Action, Reason},
+};
+
+use crate::{
+    frame::{Frame, Layout},
+    maps::count,
+};
+
+/// The agent fills it before the program that calls them sees a packet, and keeps it filled for as
+/// long as that runs.
+#[map]
+static WAYS: ProgramArray = ProgramArray::with_max_entries(way::PROGRAMS.len() as u32, 0);
+
+/// What one program tells the next about the packet at hand. Lives with the programs, unlike other
+/// maps.
+#[map]
+static HANDOVER: PerCpuArray<Handover> = PerCpuArray::with_max_entries(1, 0);
+
+/// What one program tells the next about a packet.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Handover {
+    /// One of [`task`]; 0: it goes on.
+    pub task: u32,
+    /// With [`task::TOO_BIG`]: the largest packet that the interface takes.
+    pub mtu: u32,
+    /// With [`task::TOO_BIG`]: bytes of outer headers that share it.
+    pub outer_bytes: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What the next program is to do with a packet other than to go on with it.
+pub mod task {
+    /// Answers that it is too big.
+    pub const TOO_BIG: u32 = 1;
+}
+
+/// What was handed over.
+#[inline(always)]
+pub fn handed_over() -> Handover {
+    match HANDOVER.get(0) {
+        Some(&handover) => handover,
+        None => Handover::default(),
+    }
+}
+
+/// Goes on in another program; gives the action if that is not there.
+#[inline(always)]
+pub fn go_on(frame: &Frame<'_, impl Layout>, way: u32) -> u32 {
+    // SAFETY: nothing here waits to be dropped.
+    unsafe { WAYS.tail_call(frame.ctx(), way) };
+    conclude(Reason::WayMissing)
+}
+
+/// Goes on in another program, which is told this; gives the action if that is not there.
+#[inline(always)]
+pub fn hand_over(frame: &Frame<'_, impl Layout>, way: u32, handover: Handover) -> u32 {
+    if let Some(place) = HANDOVER.get_ptr_mut(0) {
+        // SAFETY: the pointer is to this CPU's value, and XDP is not preempted by itself.
+        unsafe { *place = handover };
+    }
+    go_on(frame, way)
+}
+
+/// What becomes of a packet whose way ended for this reason, which is counted.
+#[inline(always)]
+pub fn conclude(reason: Reason) -> u32 {
+    count(reason);
+    match reason.action() {
+        Action::Pass => xdp_action::XDP_PASS,
+        Action::Drop | Action::Redirect => xdp_action::XDP_DROP,
+        Action::Tx => xdp_action::XDP_TX,
+    }
+}

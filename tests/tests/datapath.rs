@@ -23,6 +23,8 @@ mod icmp;
 mod kinds;
 #[path = "datapath/loading.rs"]
 mod loading;
+#[path = "datapath/local.rs"]
+mod local;
 #[path = "datapath/moving.rs"]
 mod moving;
 #[path = "datapath/policies.rs"]

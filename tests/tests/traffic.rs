@@ -7,6 +7,8 @@ mod behind;
 mod flows;
 #[path = "traffic/links.rs"]
 mod links;
+#[path = "traffic/local.rs"]
+mod local;
 #[path = "traffic/modes.rs"]
 mod modes;
 #[path = "traffic/next_hops.rs"]

@@ -114,6 +114,8 @@ pub mod feature {
     pub const SECOND_CHANCE: u32 = 1 << 9;
     /// Forwarding by `gue`.
     pub const GUE: u32 = 1 << 10;
+    /// Services of this host's own stack.
+    pub const LOCAL: u32 = 1 << 11;
 
     /// Every feature with its name.
     pub const ALL: &[(u32, &str)] = &[
@@ -128,6 +130,7 @@ pub mod feature {
         (CLIENT_IP, "client-ip"),
         (SECOND_CHANCE, "second-chance"),
         (GUE, "gue"),
+        (LOCAL, "local"),
     ];
 }
 
@@ -158,6 +161,8 @@ pub mod forward {
     pub const IPIP: u8 = 3;
     /// Put into an outer IP header of the same family and a UDP header: see [`crate::gue`].
     pub const GUE: u8 = 4;
+    /// Passed up to this host's own stack, unchanged; its one backend is the listener here.
+    pub const LOCAL: u8 = 5;
 }
 
 /// TTL and hop limit of outer headers (RFC 1700).

@@ -146,6 +146,8 @@ reasons! {
     TunnelTooBig = "tunnel-too-big", Tx;
     /// The program that its way goes on in was not there, which is never so while all is well.
     WayMissing = "way-missing", Drop;
+    /// To a service of this host's own stack. Counted by attachment as well.
+    Local = "local", Pass;
 }
 
 impl Reason {

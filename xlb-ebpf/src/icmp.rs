@@ -22,7 +22,7 @@ mod v6;
 
 use aya_ebpf::{bindings::xdp_md, macros::xdp, programs::XdpContext};
 use xlb_common::{
-    maps::{Service, feature},
+    maps::{Service, feature, forward},
     reason::Reason,
     wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader},
 };
@@ -119,6 +119,9 @@ fn depart<F: IcmpFamily>(ctx: *mut xdp_md, made: u32) -> u32 {
 
 #[inline(always)]
 fn to_backend<F: IcmpFamily>(ctx: *mut xdp_md, service: &'static Service) -> u32 {
+    if globals::has(feature::LOCAL) && service.forward == forward::LOCAL {
+        return conclude(Reason::Local);
+    }
     let followed = follow::Followed(follow::follow::<F>(ctx, service));
     if followed.backend() == 0 {
         return followed.action();

@@ -20,7 +20,7 @@ mod ways;
 
 use aya_ebpf::{macros::xdp, programs::XdpContext};
 use xlb_common::{
-    maps::{feature, way},
+    maps::{feature, forward, way},
     reason::Reason,
     wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader},
 };
@@ -80,6 +80,10 @@ pub fn forward<F: Family>(
     match services::find(packet)? {
         Found::Service(service, ports, protocol) => {
             let selected = select::select(packet, service, ports, protocol)?;
+            if globals::has(feature::LOCAL) && service.forward == forward::LOCAL {
+                counters::forwarded(service, selected.backend, packet);
+                return Err(Reason::Local);
+            }
             let hop = transmit::hop_of(selected.backend)?;
             let mtu = hop.egress.mtu;
             if let Err(reason) =

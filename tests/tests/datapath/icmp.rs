@@ -42,7 +42,7 @@ const fn errors(v6: bool) -> &'static [(u8, u8, [u8; 4])] {
 }
 
 /// The error that a packet was too big for a link of 1300 bytes.
-const fn too_big(v6: bool) -> Carries {
+pub(crate) const fn too_big(v6: bool) -> Carries {
     let (kind, code, rest) = if v6 { ERRORS6[1] } else { ERRORS4[2] };
     Carries::Error(kind, code, rest)
 }
@@ -57,7 +57,7 @@ fn router(v6: bool) -> IpAddr {
 }
 
 /// What the backend of a service says to the client, as the client sees it.
-fn answer(kind: Kind) -> Frame {
+pub(crate) fn answer(kind: Kind) -> Frame {
     to_vip(kind.vip(), reply_of(kind)).with(|frame| {
         (frame.source, frame.destination) = (frame.destination, frame.source);
         frame.ttl = 3;
@@ -73,14 +73,14 @@ const fn reply_of(kind: Kind) -> Carries {
 }
 
 /// The beginning of a packet: its IP header and so many bytes of what it carries.
-fn quote(packet: &Frame, bytes: usize) -> Vec<u8> {
+pub(crate) fn quote(packet: &Frame, bytes: usize) -> Vec<u8> {
     let mut whole = packet.bytes();
     whole.truncate(packet.transport_offset().saturating_add(bytes));
     whole.split_off(ETHERNET_BYTES)
 }
 
 /// An error of a router about a packet, which it quotes so.
-fn error(carries: Carries, about: &Frame, quotation: Vec<u8>) -> Frame {
+pub(crate) fn error(carries: Carries, about: &Frame, quotation: Vec<u8>) -> Frame {
     let v6 = about.source.is_ipv6();
     to_vip(SocketAddr::new(about.source.ip(), 0), carries).with(|frame| {
         frame.source = SocketAddr::new(router(v6), 0);

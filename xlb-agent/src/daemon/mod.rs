@@ -41,10 +41,10 @@ use tokio::{
 use xlb_control::{
     api::Change,
     config::{
-        Config,
+        AllDown, Backend, Config, Service,
         overrides::{self, Merged},
     },
-    health::HealthEvent,
+    health::{HealthEvent, State, Target},
 };
 
 pub use self::{alone::unload, explain::explain_alone};
@@ -247,10 +247,53 @@ impl Daemon {
         };
         self.engine
             .apply(&self.merged.config, &spec, changed, &known, now_s())?;
-        self.vips
-            .set(&self.merged.config, &self.interfaces.view.present);
+        self.place_vips();
         self.revision += 1;
         Ok(())
+    }
+
+    /// Has the VIPs be on interfaces that the configuration wants there, but for those of services of
+    /// this host's own stack behind which nothing listens.
+    fn place_vips(&self) {
+        self.vips.set(
+            &self.merged.config,
+            |service| self.is_served(service),
+            &self.interfaces.view.present,
+        );
+    }
+
+    /// The same after what is known of a pool has changed.
+    fn place_vips_of(&self, pool: &str) {
+        let mut services = world::local_services(&self.merged.config);
+        if services.any(|service| service.pool == pool) {
+            self.place_vips();
+        }
+    }
+
+    /// Whether the listener of a service of this host's own stack serves, as far as its check knows:
+    /// one that has shown nothing yet does not.
+    fn is_served(&self, service: &Service) -> bool {
+        let (Some(pool), Some(state)) = (
+            self.merged.config.pools.get(&service.pool),
+            self.engine.pools.get(&service.pool),
+        ) else {
+            return false;
+        };
+        let mut endpoints = pool.backends.iter().map(Backend::endpoint);
+        if endpoints.any(|at| self.intents.contains_key(&(pool.name.clone(), at))) {
+            return false;
+        }
+        if service.all_down == AllDown::Panic {
+            return true;
+        }
+        let is_known = |check| {
+            let mut backends = pool.backends.iter();
+            backends.any(|backend| {
+                let target = Target::new(backend.endpoint(), check);
+                self.probes.checker.state(&target) != Some(State::Unknown)
+            })
+        };
+        !state.all_down && pool.check.as_ref().is_none_or(is_known)
     }
 
     /// Probes what the configuration says.
@@ -272,6 +315,7 @@ impl Daemon {
             .update_pool(&self.merged.config, name, &known, now_s())?;
         self.engine
             .pool_changed(&self.merged.config, name, now_s())?;
+        self.place_vips_of(name);
         Ok(())
     }
 
@@ -288,6 +332,7 @@ impl Daemon {
             self.engine
                 .update_health(config, name, &event.target, &known, now_s())?;
             self.engine.pool_changed(config, name, now_s())?;
+            self.place_vips_of(name);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{
 
 use xlb_common::next_hop::NextHop;
 use xlb_control::{
-    config::{Config, OnRemove, Pool, overrides::BackendKey},
+    config::{Config, Forward, OnRemove, Pool, Service, overrides::BackendKey},
     health::{Checker, State, Target},
 };
 
@@ -77,6 +77,7 @@ pub(super) fn resolve_all(
     allowed: &BTreeSet<u32>,
     egress: &BTreeMap<u32, u16>,
 ) -> NextHops {
+    let listeners = listeners(config).map(|address| (address, (NextHop::LOCAL, None)));
     addresses(config)
         .into_iter()
         .map(|address| {
@@ -87,16 +88,34 @@ pub(super) fn resolve_all(
             });
             (address, known.unwrap_or((NextHop::NONE, None)))
         })
+        .chain(listeners)
         .collect()
 }
 
-/// Addresses of all backends, each once.
+/// Addresses of all backends that frames are sent to, each once.
 #[must_use]
 pub(super) fn addresses(config: &Config) -> BTreeSet<IpAddr> {
-    config
-        .pools
-        .values()
+    let listening: BTreeSet<&str> = local_services(config)
+        .map(|service| service.pool.as_str())
+        .collect();
+    let pools = config.pools.values();
+    pools
+        .filter(|pool| !listening.contains(pool.name.as_str()))
         .flat_map(|pool| &pool.backends)
         .map(|backend| backend.address)
         .collect()
+}
+
+/// Addresses at which services of this host's own stack listen.
+fn listeners(config: &Config) -> impl Iterator<Item = IpAddr> {
+    local_services(config)
+        .filter_map(|service| config.pools.get(&service.pool))
+        .flat_map(|pool| &pool.backends)
+        .map(|backend| backend.address)
+}
+
+/// Services of this host's own stack.
+pub(super) fn local_services(config: &Config) -> impl Iterator<Item = &Service> {
+    let services = config.services.values();
+    services.filter(|service| service.forward == Forward::Local)
 }

@@ -78,6 +78,7 @@ pub fn of_service(service: &Service) -> xlb_common::maps::Service {
             Forward::L2Dsr => forward::L2_DSR,
             Forward::Ipip => forward::IPIP,
             Forward::Gue => forward::GUE,
+            Forward::Local => forward::LOCAL,
         },
         options: if service.second_chance {
             service_option::SECOND_CHANCE
@@ -151,6 +152,7 @@ pub fn features(config: &Config) -> u32 {
             Forward::L2Dsr => feature::L2_DSR,
             Forward::Ipip => feature::IPIP,
             Forward::Gue => feature::GUE,
+            Forward::Local => feature::LOCAL,
         };
         if service.second_chance {
             features |= feature::SECOND_CHANCE;

@@ -153,6 +153,12 @@ fn judge(
     let Some(backend) = facts.backends.get(&number) else {
         return refused(Reason::Inconsistent, words::NO_ENTRY.to_owned());
     };
+    if service.forward == forward::LOCAL {
+        return ExplainedVerdict {
+            backend: Some(endpoint::of(backend)),
+            ..refused(Reason::Local, words::LOCAL.to_owned())
+        };
+    }
     if !NextHop(backend.next_hop).is_known() {
         return ExplainedVerdict {
             backend: Some(endpoint::of(backend)),
@@ -267,6 +273,9 @@ fn backends(facts: &Facts, name_of: impl Fn(u16) -> String) -> Vec<ExplainedBack
 fn hop_text(entry: &Backend, name_of: impl Fn(u16) -> String) -> Option<String> {
     let hop = NextHop(entry.next_hop);
     hop.is_known().then(|| {
+        if hop == NextHop::LOCAL {
+            return "this host".to_owned();
+        }
         let mac = hop.mac().map(|byte| format!("{byte:02x}")).join(":");
         format!("{mac} {}", name_of(hop.egress()))
     })
@@ -288,6 +297,7 @@ const fn forward_of(number: u8) -> Option<Forward> {
         forward::L2_DSR => Some(Forward::L2Dsr),
         forward::IPIP => Some(Forward::Ipip),
         forward::GUE => Some(Forward::Gue),
+        forward::LOCAL => Some(Forward::Local),
         _ => None,
     }
 }

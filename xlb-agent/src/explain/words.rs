@@ -14,6 +14,7 @@ pub(super) const NO_ENTRY: &str = "the slot or a record names a backend that doe
 pub(super) const NO_SLOT: &str = "the service names a slot that does not exist: the agent is in the middle of a change, or wrong";
 pub(super) const UNRESOLVED: &str = "its next hop has no known MAC address";
 pub(super) const REPLY: &str = "it is a reply of the backend, and leaves for the client with the virtual address as its source";
+pub(super) const LOCAL: &str = "the service is of this host's own stack (`forward = \"local\"`)";
 pub(super) const RING_DIFFERS: &str = "ring and slot word name different backends: the agent is in the middle of a change, or died in \
      one; the next agent mends it";
 pub(super) const ANOTHER_SYN: &str = "taken as the first packet of another connection than the one that is recorded; --seq with the \

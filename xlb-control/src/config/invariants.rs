@@ -71,6 +71,7 @@ pub(super) fn of_backends(config: &Config) -> Vec<Violation> {
     let listeners = listeners(config, &mut Vec::new());
     misplaced_backends(config, &listeners, &mut found);
     ambiguous_replies(config, &mut found);
+    crowded_listeners(config, &mut found);
     too_many_backends(config, &mut found);
     found
 }
@@ -152,6 +153,8 @@ fn misplaced_backends(
 fn wrong_family(service: &Service, backend: &Backend) -> Option<(String, String)> {
     let needs_same_family = match service.forward {
         Forward::Dnat | Forward::L2Dsr | Forward::Ipip | Forward::Gue => true,
+        // A listener may take in both.
+        Forward::Local => false,
     };
     if !needs_same_family || service.vip.is_ipv4() == backend.address.is_ipv4() {
         return None;
@@ -170,7 +173,8 @@ fn wrong_family(service: &Service, backend: &Backend) -> Option<(String, String)
 }
 
 fn own_vip(service: &Service, backend: &Backend) -> Option<(String, String)> {
-    (backend.address == service.vip).then(|| {
+    let is_sent = service.forward != Forward::Local;
+    (is_sent && backend.address == service.vip).then(|| {
         let message = format!(
             "backend {} has the VIP of service `{}` as its address: packets would come back to the balancer",
             backend.endpoint(),
@@ -189,7 +193,7 @@ fn loops(
     match service.forward {
         Forward::Dnat => {}
         // The packet keeps the VIP as its destination, or gets an outer header that is no service's.
-        Forward::L2Dsr | Forward::Ipip | Forward::Gue => return None,
+        Forward::L2Dsr | Forward::Ipip | Forward::Gue | Forward::Local => return None,
     }
     let target = listeners.get(&(backend.endpoint(), service.protocol))?;
     let message = format!(
@@ -212,7 +216,7 @@ fn ambiguous_replies(config: &Config, found: &mut Vec<Violation>) {
     for (service, pool) in attached(config) {
         match service.forward {
             Forward::Dnat => {}
-            Forward::L2Dsr | Forward::Ipip | Forward::Gue => continue,
+            Forward::L2Dsr | Forward::Ipip | Forward::Gue | Forward::Local => continue,
         }
         for backend in &pool.backends {
             let replies_from = (backend.endpoint(), service.protocol);
@@ -241,6 +245,45 @@ fn ambiguous_replies(config: &Config, found: &mut Vec<Violation>) {
             help: "give each service backends, or ports of the backends, of its own; `full-nat` will \
                    allow this when it is built"
                 .to_owned(),
+        });
+    }
+}
+
+/// The one backend of a service of this host's own stack is its listener, and nobody else's.
+fn crowded_listeners(config: &Config, found: &mut Vec<Violation>) {
+    let is_local = |service: &&Service| service.forward == Forward::Local;
+    for service in config.services.values().filter(is_local) {
+        let Some(pool) = config.pools.get(&service.pool) else {
+            continue;
+        };
+        let mut others = config.services.values();
+        let is_shared = pool.name != service.name
+            || others.any(|other| other.pool == pool.name && other.name != service.name);
+        if !is_shared && pool.backends.len() == 1 {
+            continue;
+        }
+        let (name, backends) = (&service.name, pool.backends.len());
+        found.push(Violation {
+            at: Subject::PoolOf {
+                service: name.clone(),
+            },
+            other: None,
+            message: if is_shared {
+                format!(
+                    "service `{name}` is `local`, and shares pool `{}` with other services, or \
+                     takes the backends of another",
+                    pool.name
+                )
+            } else {
+                format!(
+                    "service `{name}` is `local`, whose only backend is its listener on this host, \
+                     and would have {backends}"
+                )
+            },
+            help:
+                "such a service stands in the file, without a pool; its `listener` says where it \
+                   listens, if not at its own port"
+                    .to_owned(),
         });
     }
 }

@@ -225,6 +225,8 @@ pub enum Forward {
     /// As `ipip`, with a UDP header between the two (Generic UDP Encapsulation), by whose source
     /// port receivers and routers spread flows.
     Gue,
+    /// The packet goes up to this host's own stack; the only backend is the listener there.
+    Local,
 }
 
 /// How the backend of a new connection is picked, always in proportion to the weights.

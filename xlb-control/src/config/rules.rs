@@ -37,6 +37,8 @@ pub(super) enum Role {
     Backend,
     TunnelSource,
     Balancer,
+    /// Where a program on this host takes connections in.
+    Listener,
 }
 
 impl Role {
@@ -46,6 +48,7 @@ impl Role {
             Self::Backend => "a backend's address",
             Self::TunnelSource => "a tunnel's source",
             Self::Balancer => "a balancer's address",
+            Self::Listener => "a listener's address",
         }
     }
 }
@@ -118,6 +121,7 @@ pub(super) fn address_for(address: IpAddr, role: Role) -> Result<(), Fault> {
     }
     let kind = match address {
         _ if address.is_unspecified() => "the unspecified address",
+        _ if role == Role::Listener && address.is_loopback() => return Ok(()),
         _ if address.is_loopback() => "a loopback address",
         _ if address.is_multicast() => "a multicast address",
         IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",

@@ -76,6 +76,9 @@ impl Daemon {
     }
 
     fn hop_text(&self, hop: NextHop) -> String {
+        if hop == NextHop::LOCAL {
+            return "this host".to_owned();
+        }
         let [a, b, c, d, e, f] = hop.mac();
         let name = interface(self.engine.dataplane.maps(), hop.egress());
         format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} {name}")

@@ -11,7 +11,7 @@ use xlb_control::{
         ChangeStatus, Counters, InterfaceStatus, MapStatus, ProgramStatus, ReasonCount,
         ServiceHealth, ServiceStatus, Status,
     },
-    config::overrides,
+    config::{Forward, overrides},
 };
 
 use super::Daemon;
@@ -174,6 +174,7 @@ impl Daemon {
             .unwrap_or_default();
         let forwarded = services
             .iter()
+            .filter(|service| service.forward != Forward::Local)
             .map(|service| service.counters.packets + service.counters.reply_packets);
         let mut reasons = vec![(Reason::Transmitted, forwarded.sum())];
         reasons.extend(counted);

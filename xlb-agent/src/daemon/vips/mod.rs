@@ -1,4 +1,5 @@
-//! VIPs that the agent puts on interfaces and announces (`announce = "arp"`).
+//! VIPs that the agent puts on interfaces: those that it announces (`announce = "arp"`), and those of
+//! this host's own stack (`forward = "local"`).
 //!
 //! ```text
 //! event loop --which VIPs, interfaces--> task --add, remove--> netlink
@@ -17,7 +18,7 @@ use std::{collections::BTreeSet, net::IpAddr, path::Path, sync::Arc};
 
 use anyhow::Context;
 use tokio::sync::watch;
-use xlb_control::config::{Announce, Config};
+use xlb_control::config::{Announce, Config, Forward, Service};
 
 use self::{record::Record, task::Task};
 use crate::{
@@ -28,7 +29,10 @@ use crate::{
 /// What the task is to bring about.
 #[derive(Clone, Debug)]
 struct Wanted {
+    /// VIPs that are announced.
     vips: BTreeSet<IpAddr>,
+    /// VIPs that are only put on the loopback interface.
+    quiet: BTreeSet<IpAddr>,
     interfaces: Vec<Interface>,
     announcer: Option<Arc<Announcer>>,
     /// With another number, everything is announced anew.
@@ -85,21 +89,31 @@ impl Vips {
         Ok(())
     }
 
-    /// Has the VIPs of a configuration, and no others, be on the interfaces and announced.
-    pub(super) fn set(&self, config: &Config, interfaces: &[Interface]) {
-        let announced = |announce| match announce {
-            Some(Announce::Arp) => true,
-            None => false,
-        };
-        let vips = config
-            .services
-            .values()
-            .filter(|service| announced(service.announce))
-            .map(|service| service.vip)
-            .collect();
+    /// Has the VIPs of a configuration, and no others, be on the interfaces and announced. Those of
+    /// this host's own stack are on the loopback interface if they are not announced, and nowhere
+    /// unless `is_served` says that something listens.
+    pub(super) fn set(
+        &self,
+        config: &Config,
+        is_served: impl Fn(&Service) -> bool,
+        interfaces: &[Interface],
+    ) {
+        let (mut vips, mut quiet) = (BTreeSet::new(), BTreeSet::new());
+        for service in config.services.values() {
+            let is_local = service.forward == Forward::Local;
+            if is_local && !is_served(service) {
+                continue;
+            }
+            match service.announce {
+                Some(Announce::Arp) => vips.insert(service.vip),
+                None => is_local && quiet.insert(service.vip),
+            };
+        }
+        quiet.retain(|vip| !vips.contains(vip));
         self.wanted.send_modify(|wanted| {
             *wanted = Some(Wanted {
                 vips,
+                quiet,
                 interfaces: interfaces.to_vec(),
                 announcer: self.announcer.clone(),
                 round: wanted.as_ref().map_or(0, |before| before.round),

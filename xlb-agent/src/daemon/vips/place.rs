@@ -50,6 +50,14 @@ fn holds(own: &Address, vip: IpAddr) -> bool {
         && mask(own.address, own.prefix_len) == mask(vip, own.prefix_len)
 }
 
+/// The kernel's number of the loopback interface (`LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
+
+/// The places of VIPs that nobody on a link is told of.
+pub(super) fn quiet_places(vips: &BTreeSet<IpAddr>) -> impl Iterator<Item = Place> {
+    vips.iter().map(|&vip| (LOOPBACK, vip))
+}
+
 /// What has to be done to have VIPs where they should be. What goes is done first, so that a VIP that
 /// moves is never on two interfaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

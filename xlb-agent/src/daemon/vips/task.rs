@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{
     Wanted,
-    place::{Place, Plan, places, plan},
+    place::{Place, Plan, places, plan, quiet_places},
     record::Record,
 };
 use crate::{
@@ -91,6 +91,7 @@ impl Task {
         self.addresses = tables.addresses().to_vec();
         let own = self.record.added();
         let mut desired = places(&wanted.vips, &wanted.interfaces, &tables, own);
+        desired.extend(quiet_places(&wanted.quiet));
         let plan = plan(&desired, own, &tables);
         let before = std::mem::take(&mut self.troubles);
         self.remove(&plan).await;

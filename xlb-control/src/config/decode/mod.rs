@@ -6,6 +6,7 @@
 mod complaints;
 mod dataplane;
 mod decapsulation;
+mod local;
 mod policy;
 mod pool;
 mod schema;

@@ -123,7 +123,7 @@ fn backend(section: &Section<'_>, out: &mut Complaints<'_>) -> Option<Backend> {
     })
 }
 
-fn check(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Check> {
+pub(super) fn check(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Check> {
     let example = "check = { type = \"tcp\" }";
     let section = value.section("a check", example, schema::CHECK, out)?;
     let kind = section.required("type", "\"tcp\"", out, choice::<CheckKind>);

@@ -58,6 +58,7 @@ pub(super) const SERVICE: &[&str] = &[
     "all_down",
     "second_chance",
     "announce",
+    "listener",
     "ring_slots",
     "backends",
     "check",

@@ -4,16 +4,19 @@ use std::ops::Range;
 
 use super::{
     complaints::Complaints,
+    local,
     policy::{self, Decisions},
     pool::{self, BackendPlaces},
     schema,
     section::{Section, Value},
     values::{address, boolean, choice, name, port, string},
 };
-use crate::config::{Forward, Named, Policy, Pool, Protocol, Service, rules::Role, suggest};
+use crate::config::{
+    AllDown, Forward, Named, Policy, Pool, Protocol, Service, rules::Role, suggest,
+};
 
 /// Modes that the design has and this version lacks.
-const NOT_BUILT: &[&str] = &["full-nat", "local"];
+const NOT_BUILT: &[&str] = &["full-nat"];
 
 /// What was read of a service. The service is missing when too little of it is sound.
 pub(super) struct Decoded {
@@ -52,7 +55,12 @@ pub(super) fn service(section: &Section<'_>, out: &mut Complaints<'_>) -> Decode
     let second_chance = second_chance(section, forward, known_protocol, decisions.policy, out);
     let announce = section.optional("announce", out, choice);
     let names_pool = section.optional("pool", out, string);
-    let inline = inline_pool(name, section, out);
+    let inline = if forward == Some(Forward::Local) {
+        Some(local::pool(name.unwrap_or("?"), vip, port, section, out))
+    } else {
+        local::misplaced(forward, section, out);
+        inline_pool(name, section, out)
+    };
     let pool = names_pool.or(inline.as_ref().and(name));
     let build = || {
         let Decisions {
@@ -72,7 +80,11 @@ pub(super) fn service(section: &Section<'_>, out: &mut Complaints<'_>) -> Decode
             affinity,
             udp,
             udp_idle_timeout,
-            all_down: all_down.unwrap_or_default(),
+            all_down: all_down.unwrap_or(if forward == Some(Forward::Local) {
+                AllDown::Drop
+            } else {
+                AllDown::default()
+            }),
             second_chance,
             announce,
         })

@@ -162,6 +162,40 @@ fn a_pool_inline_has_the_name_of_its_service() {
 }
 
 #[test]
+fn a_service_of_this_host_has_its_listener_as_only_backend() {
+    let text = |vip: &str, keys: &str| {
+        format!(
+            "{HEAD}[[service]]\nname = \"gate\"\nvip = \"{vip}\"\nport = 443\nforward = \"local\"\n{keys}"
+        )
+    };
+    for (vip, keys, listener) in [
+        ("192.0.2.10", "", "127.0.0.1:443"),
+        ("2001:db8::10", "check = { type = \"tcp\" }", "[::1]:443"),
+        (
+            "2001:db8::10",
+            "listener = \"10.0.1.2:8443\"",
+            "10.0.1.2:8443",
+        ),
+    ] {
+        let loaded = accepted(&text(vip, keys));
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+        let service = &loaded.config.services["gate"];
+        // Packets of a service behind which nothing listens would go back to the router.
+        assert_eq!(service.all_down, AllDown::Drop);
+        let pool = &loaded.config.pools[&service.pool];
+        let endpoints: Vec<String> = pool
+            .backends
+            .iter()
+            .map(|backend| backend.endpoint().to_string())
+            .collect();
+        assert_eq!(endpoints, [listener]);
+        assert_eq!(pool.check.is_some(), keys.starts_with("check"));
+    }
+    let panics = accepted(&text("192.0.2.10", "all_down = \"panic\"")).config;
+    assert_eq!(panics.services["gate"].all_down, AllDown::Panic);
+}
+
+#[test]
 fn services_may_share_a_pool_where_replies_stay_apart() {
     let second = "[[service]]\nname = \"quic\"\nvip = \"192.0.2.10\"\nport = 443\npool = \"web\"\n";
     // Another protocol; and a mode whose replies don't come back.

@@ -2,6 +2,7 @@
 
 mod dataplane;
 mod decapsulation;
+mod local;
 mod policy;
 mod pool;
 mod second_chance;

@@ -57,7 +57,7 @@ xlb.toml:16:11: error: `forward = "full-nat"` is not built yet
 16 | forward = "full-nat"
    |           ^^^^^^^^^^
    |
-   = help: use one of `dnat`, `l2-dsr`, `ipip`, `gue`
+   = help: use one of `dnat`, `l2-dsr`, `ipip`, `gue`, `local`
 
 xlb.toml:17:8: error: service `web` names pool `wbe`, which does not exist
    |

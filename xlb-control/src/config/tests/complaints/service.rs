@@ -196,28 +196,10 @@ fn services() {
         (
             "\"dnat\"",
             (
-                "\"local\"",
-                "`forward = \"local\"` is not built yet",
-                (13, 11),
-                "use one of `dnat`, `l2-dsr`, `ipip`, `gue`",
-            ),
-        ),
-        (
-            "\"dnat\"",
-            (
                 "\"full-nat\"",
                 "`forward = \"full-nat\"` is not built yet",
                 (13, 11),
-                "use one of `dnat`",
-            ),
-        ),
-        (
-            "\"dnat\"",
-            (
-                "\"local\"",
-                "`forward = \"local\"` is not built yet",
-                (13, 11),
-                "use one of `dnat`",
+                "use one of `dnat`, `l2-dsr`, `ipip`, `gue`, `local`",
             ),
         ),
         (

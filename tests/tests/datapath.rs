@@ -27,6 +27,8 @@ mod loading;
 mod local;
 #[path = "datapath/moving.rs"]
 mod moving;
+#[path = "datapath/odd.rs"]
+mod odd;
 #[path = "datapath/policies.rs"]
 mod policies;
 #[path = "datapath/program.rs"]

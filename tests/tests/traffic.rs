@@ -13,6 +13,8 @@ mod local;
 mod modes;
 #[path = "traffic/next_hops.rs"]
 mod next_hops;
+#[path = "traffic/odd.rs"]
+mod odd;
 #[path = "traffic/path_mtu.rs"]
 mod path_mtu;
 #[path = "traffic/plain.rs"]

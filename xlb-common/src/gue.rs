@@ -44,18 +44,27 @@ pub const fn carries(first: u8) -> Option<u8> {
 /// that the pseudo-header has not. So this is right if the inner checksum is, as a receiver can't
 /// tell the two apart.
 ///
-/// `addresses`: sum of the words of the outer addresses. `inner`: header of the packet, which its
-/// transport header follows.
+/// `addresses`: sum of the words of the outer addresses. `inner`: header of the packet. `carries`:
+/// protocol number of what it carries. `extensions`: sum of the words of the extension headers between
+/// the two, and of their bytes as a length.
 #[inline(always)]
 #[must_use]
-pub const fn checksum6(addresses: u64, udp: &UdpHeader, inner: &Ipv6Header) -> u16 {
+pub const fn checksum6(
+    addresses: u64,
+    udp: &UdpHeader,
+    inner: &Ipv6Header,
+    carries: u8,
+    extensions: u64,
+) -> u16 {
     let next_and_limit = u16::from_ne_bytes([inner.next_header, inner.hop_limit]);
-    let next = u16::from_ne_bytes([0, inner.next_header]);
+    let next = u16::from_ne_bytes([0, carries]);
     let pseudo_header =
         addresses + udp.length_be as u64 + u16::from_ne_bytes([0, protocol::UDP]) as u64;
     let header = udp.source_port_be as u64 + udp.destination_port_be as u64 + udp.length_be as u64;
-    let rest =
-        checksum::sum32(inner.version_class_flow_be) + next_and_limit as u64 + (!next) as u64;
+    let rest = checksum::sum32(inner.version_class_flow_be)
+        + next_and_limit as u64
+        + (!next) as u64
+        + extensions;
     match checksum::finish(pseudo_header + header + rest) {
         0 => 0xffff,
         sum => sum,

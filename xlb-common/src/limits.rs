@@ -40,3 +40,6 @@ pub const DECAP_EVENTS_BYTES: u32 = 16 * 1024;
 
 /// VIPs, a family, that a backend takes encapsulated packets for.
 pub const MAX_BACKEND_VIPS: u32 = 65_536;
+
+/// Extension headers of an IPv6 packet that are looked through: RFC 8200, section 4.1, has seven in all.
+pub const EXTENSION_HEADERS_MAX: u32 = 8;

@@ -98,10 +98,11 @@ reasons! {
     Truncated = "truncated", Drop;
     /// Its IP header is incomplete or of another version; for the host to judge.
     BadHeader = "bad-header", Pass;
-    /// IPv4 with options, which are not looked through.
-    Ipv4Options = "ipv4-options", Pass;
-    /// IPv6 with extension headers, which are not looked through.
-    ExtensionHeader = "extension-header", Pass;
+    /// IPv4 to a VIP with options that don't add up.
+    BadOptions = "bad-options", Drop;
+    /// IPv6 to a VIP with more or longer extension headers than are looked through, or with one that
+    /// must not stand where it does.
+    ExtensionHeader = "extension-header", Drop;
     /// A fragment to a VIP.
     Fragment = "fragment", Drop;
     /// Its TTL or hop limit ended here.
@@ -148,6 +149,8 @@ reasons! {
     WayMissing = "way-missing", Drop;
     /// To a service of this host's own stack. Counted by attachment as well.
     Local = "local", Pass;
+    /// To a VIP with a list of hosts to visit: a source route of IPv4, or a routing header.
+    SourceRoute = "source-route", Drop;
 }
 
 impl Reason {

@@ -1,5 +1,6 @@
 //! What differs between IPv4 and IPv6, so that the pipeline is written once.
 
+mod extensions;
 mod v4;
 mod v6;
 
@@ -16,7 +17,7 @@ use xlb_ebpf::tunnel::Tunnel;
 
 use crate::{
     frame::{Frame, Layout},
-    packet::{Packet, Ports},
+    packet::{Headers, Packet, Ports},
 };
 
 /// An address family.
@@ -34,8 +35,14 @@ pub trait Family: Sized {
     /// Bytes of an outer header of the same family.
     const OUTER_BYTES: usize;
 
-    /// Parses the IP header and what follows it.
-    fn parse(frame: &Frame<'_, impl Layout>) -> Result<Packet<Self>, Reason>;
+    /// Parses a plain packet: its IP header and what follows that.
+    fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, Reason>;
+    /// Looks through the headers of a packet whose IP header is at this offset.
+    fn look_through(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<Headers, Reason>;
+    /// Whether the options of a packet's IP header are such as a router passes on.
+    fn check_options(frame: &Frame<'_, impl Layout>, headers: &Headers) -> Result<(), Reason>;
+    /// Source and destination of a packet.
+    fn ends(frame: &Frame<'_, impl Layout>) -> Result<(Self::Address, Self::Address), Reason>;
     /// What a VIP's endpoint stands for.
     fn find_vip(address: Self::Address, port_be: u16, protocol: u8) -> Option<EndpointTarget>;
     /// What a backend's endpoint stands for.

@@ -4,7 +4,13 @@ use aya_ebpf::{
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     programs::XdpContext,
 };
-use xlb_common::{decap, reason::Reason, wire::Header};
+use xlb_common::{
+    decap,
+    reason::Reason,
+    wire::{EthernetHeader, Header},
+};
+
+use crate::opaque::opaque;
 
 /// What was asked for does not lie within the frame.
 pub struct Truncated;
@@ -33,23 +39,113 @@ impl From<Truncated> for decap::Reason {
     }
 }
 
-/// Where the headers of a frame are. Ahead of the pipeline, an Ethernet header is made to lie right
-/// before the IP header, whose offset is thus always the same.
+/// Where the headers of a frame are.
 pub trait Layout: Copy {
+    /// Offset of the IP header.
+    fn network(self) -> usize;
     /// Offset of what an IP packet carries, which is `plain` where nothing comes between it and an
     /// IP header without options.
     fn transport(self, plain: usize) -> usize;
+    /// Protocol number of that, which is `plain` where nothing comes between.
+    fn carries(self, plain: u8) -> u8;
+    /// The same within an outer header, whose end is at `transport` and which is followed by this.
+    fn within_outer(self, transport: usize, number: u8) -> Self;
+    /// A pointer into the frame, as the verifier wants it.
+    fn pointer(address: usize) -> usize;
 }
 
-/// IP without options and extension headers: all offsets are constants.
+/// No tags, and IP without options and extension headers: all offsets are constants.
 #[derive(Clone, Copy)]
 pub struct Plain;
 
 impl Layout for Plain {
     #[inline(always)]
+    fn network(self) -> usize {
+        NETWORK_OFFSET
+    }
+
+    #[inline(always)]
     fn transport(self, plain: usize) -> usize {
         plain
     }
+
+    #[inline(always)]
+    fn carries(self, plain: u8) -> u8 {
+        plain
+    }
+
+    #[inline(always)]
+    fn within_outer(self, _transport: usize, _number: u8) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn pointer(address: usize) -> usize {
+        address
+    }
+}
+
+/// Headers anywhere within the first [`HEADERS_BYTES_MAX`] bytes.
+#[derive(Clone, Copy)]
+pub struct Odd {
+    network: usize,
+    transport: usize,
+    number: u8,
+}
+
+impl Odd {
+    /// Headers at these offsets, and the protocol number of the second.
+    #[inline(always)]
+    pub fn new(network: usize, transport: usize, number: u8) -> Self {
+        Self {
+            network: bounded(network),
+            transport: bounded(transport),
+            number,
+        }
+    }
+}
+
+impl Layout for Odd {
+    #[inline(always)]
+    fn network(self) -> usize {
+        self.network
+    }
+
+    #[inline(always)]
+    fn transport(self, _plain: usize) -> usize {
+        self.transport
+    }
+
+    #[inline(always)]
+    fn carries(self, _plain: u8) -> u8 {
+        self.number
+    }
+
+    #[inline(always)]
+    fn within_outer(self, transport: usize, number: u8) -> Self {
+        Self {
+            transport,
+            number,
+            ..self
+        }
+    }
+
+    #[inline(always)]
+    fn pointer(address: usize) -> usize {
+        opaque(address)
+    }
+}
+
+/// Offset of the IP header in a frame without tags.
+pub const NETWORK_OFFSET: usize = size_of::<EthernetHeader>();
+
+/// Bytes of a frame within which all headers begin; a power of two.
+pub const HEADERS_BYTES_MAX: usize = 1024;
+
+/// An offset within the headers, with a bound that the verifier sees.
+#[inline(always)]
+pub fn bounded(offset: usize) -> usize {
+    opaque(offset) & (HEADERS_BYTES_MAX - 1)
 }
 
 /// A frame that the program looks at and rewrites.
@@ -67,6 +163,18 @@ impl<'a> Frame<'a> {
 }
 
 impl<'a, L: Layout> Frame<'a, L> {
+    /// The frame of a context whose headers are there.
+    #[inline(always)]
+    pub const fn laid_out(ctx: &'a XdpContext, layout: L) -> Self {
+        Self { ctx, layout }
+    }
+
+    /// Offset of the IP header.
+    #[inline(always)]
+    pub fn network(&self) -> usize {
+        self.layout.network()
+    }
+
     /// Offset of what the IP packet carries: see [`Layout::transport`].
     #[inline(always)]
     pub fn transport(&self, plain: usize) -> usize {
@@ -77,6 +185,18 @@ impl<'a, L: Layout> Frame<'a, L> {
     #[inline(always)]
     pub const fn ctx(&self) -> &'a XdpContext {
         self.ctx
+    }
+
+    /// Protocol number of what the IP packet carries: see [`Layout::carries`].
+    #[inline(always)]
+    pub fn carries(&self, plain: u8) -> u8 {
+        self.layout.carries(plain)
+    }
+
+    /// An outer header was put around the packet, which ends at `transport` and is followed by this.
+    #[inline(always)]
+    pub fn is_within_outer(&mut self, transport: usize, number: u8) {
+        self.layout = self.layout.within_outer(transport, number);
     }
 
     /// Bytes of the frame.
@@ -98,7 +218,7 @@ impl<'a, L: Layout> Frame<'a, L> {
     /// It does not lie within the frame.
     #[inline(always)]
     pub fn at<T: Header>(&self, offset: usize) -> Result<&T, Truncated> {
-        let start = self.ctx.data() + offset;
+        let start = L::pointer(self.ctx.data() + offset);
         if start + size_of::<T>() > self.ctx.data_end() {
             return Err(Truncated);
         }
@@ -114,7 +234,7 @@ impl<'a, L: Layout> Frame<'a, L> {
     /// It does not lie within the frame.
     #[inline(always)]
     pub fn at_mut<T: Header>(&mut self, offset: usize) -> Result<&mut T, Truncated> {
-        let start = self.ctx.data() + offset;
+        let start = L::pointer(self.ctx.data() + offset);
         if start + size_of::<T>() > self.ctx.data_end() {
             return Err(Truncated);
         }

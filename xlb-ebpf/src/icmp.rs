@@ -136,7 +136,7 @@ fn to_backend<F: IcmpFamily>(ctx: *mut xdp_md, service: &'static Service) -> u32
 #[inline(never)]
 fn echo<F: IcmpFamily>(ctx: *mut xdp_md) -> u32 {
     let context = context(ctx);
-    let frame = &mut Frame::new(&context);
+    let frame = &mut ways::frame(&context);
     let answered = F::answer_echo(frame).and_then(|()| turn_around(frame));
     conclude(answered.err().unwrap_or(Reason::EchoReply))
 }

@@ -1,8 +1,10 @@
 //! What the balancer's program and the decapsulation program of backends share.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod frame;
 pub mod lpm;
+pub mod opaque;
 pub mod tunnel;
 
 #[cfg(not(test))]

@@ -1,4 +1,5 @@
-//! Frames that the main program does not recognise as plain: the same story, told with care.
+//! Packets that the main program does not recognise as plain: IPv4 options and IPv6 extension headers are
+//! looked through and kept, and then the story is the same.
 
 use aya_ebpf::{macros::xdp, programs::XdpContext};
 use xlb_common::{
@@ -10,9 +11,9 @@ use xlb_common::{
 use crate::{
     family::{Family, V4, V6},
     forward,
-    frame::Frame,
+    frame::{Frame, NETWORK_OFFSET, Odd},
     globals,
-    packet::{Packet, Transport},
+    packet::{self, Packet, Transport},
     ways::{self, Handover, conclude},
 };
 
@@ -20,14 +21,14 @@ use crate::{
 #[xdp]
 #[inline(always)]
 pub fn xlb_odd(ctx: XdpContext) -> u32 {
-    match balance(&mut Frame::new(&ctx)) {
+    match balance(&Frame::laid_out(&ctx, Odd::new(NETWORK_OFFSET, 0, 0))) {
         Ok(action) => action,
         Err(reason) => conclude(reason),
     }
 }
 
 #[inline(always)]
-fn balance(frame: &mut Frame<'_>) -> Result<u32, Reason> {
+fn balance(frame: &Frame<'_, Odd>) -> Result<u32, Reason> {
     let Ok(ethernet) = frame.at::<EthernetHeader>(0) else {
         return Err(Reason::NotIp);
     };
@@ -42,25 +43,66 @@ fn balance(frame: &mut Frame<'_>) -> Result<u32, Reason> {
 }
 
 #[inline(always)]
-fn balance_family<F: Family>(frame: &mut Frame<'_>) -> Result<u32, Reason> {
+fn balance_family<F: Family>(frame: &Frame<'_, Odd>) -> Result<u32, Reason> {
     if !globals::has(F::FEATURE) {
         return Err(Reason::NotForService);
     }
-    let packet = F::parse(frame)?;
-    match packet.transport {
-        Transport::Icmp => Ok(ways::hand_over(frame, way::ICMP, Handover::default())),
-        Transport::Tcp { .. } | Transport::Udp { .. } => forward::<F>(frame, &packet),
-        Transport::Fragment => Err(to_vip(&packet, Reason::Fragment)),
-        Transport::Truncated => Err(to_vip(&packet, Reason::Truncated)),
-        Transport::Other => Err(to_vip(&packet, Reason::OtherProtocol)),
+    let (source, destination) = F::ends(frame)?;
+    let recognised = look_through::<F>(frame).and_then(|()| {
+        let frame = ways::frame(frame.ctx());
+        let transport = transport::<F>(&frame)?;
+        let packet = Packet::<F> {
+            source,
+            destination,
+            transport,
+            frame_bytes: frame.length() as u64,
+        };
+        Ok((frame, packet))
+    });
+    match recognised {
+        Ok((mut frame, packet)) => balance_packet(&mut frame, &packet),
+        // A packet with ports that can't be seen concerns xlb only if its destination is a VIP.
+        Err(reason) => Err(match F::find_vip(destination, 0, 0) {
+            Some(_) => reason,
+            None => Reason::NotForService,
+        }),
     }
 }
 
-/// The reason of a packet without ports, which concerns xlb only if its destination is a VIP.
+/// Looks through the headers of a packet, and notes where they are. From the note on, the verifier
+/// knows no longer by which of a thousand ways that was found out, and walks on for all of them at once.
 #[inline(always)]
-fn to_vip<F: Family>(packet: &Packet<F>, reason: Reason) -> Reason {
-    match F::find_vip(packet.destination, 0, 0) {
-        Some(_) => reason,
-        None => Reason::NotForService,
+fn look_through<F: Family>(frame: &Frame<'_, Odd>) -> Result<(), Reason> {
+    let headers = F::look_through(frame, frame.network())?;
+    F::check_options(frame, &headers)?;
+    if !headers.fragment.is_whole() {
+        return Err(Reason::Fragment);
     }
+    ways::note(Handover {
+        transport: headers.transport as u32,
+        number: headers.number.into(),
+        ..Handover::default()
+    });
+    Ok(())
+}
+
+#[inline(always)]
+fn transport<F: Family>(frame: &Frame<'_, Odd>) -> Result<Transport, Reason> {
+    let number = frame.carries(0);
+    match packet::transport::<F>(frame, number, F::ip_bytes(frame)?) {
+        Transport::Truncated => Err(Reason::Truncated),
+        Transport::Other => Err(Reason::OtherProtocol),
+        transport => Ok(transport),
+    }
+}
+
+#[inline(always)]
+fn balance_packet<F: Family>(
+    frame: &mut Frame<'_, Odd>,
+    packet: &Packet<F>,
+) -> Result<u32, Reason> {
+    if packet.transport.has_ports() {
+        return forward::<F>(frame, packet);
+    }
+    Ok(ways::go_on(frame, way::ICMP))
 }

@@ -4,16 +4,13 @@ use xlb_common::{
     flow,
     maps::protocol,
     reason::Reason,
-    wire::{EthernetHeader, IcmpHeader, TcpHeader, UdpHeader},
+    wire::{IcmpHeader, TcpHeader, UdpHeader},
 };
 
 use crate::{
     family::Family,
     frame::{Frame, Layout},
 };
-
-/// Offset of the IP header.
-pub const NETWORK_OFFSET: usize = size_of::<EthernetHeader>();
 
 /// A parsed packet of one address family.
 pub struct Packet<F: Family> {
@@ -25,6 +22,42 @@ pub struct Packet<F: Family> {
     pub transport: Transport,
     /// Bytes of the frame.
     pub frame_bytes: u64,
+}
+
+/// What stands between the beginning of an IP header and what the packet carries.
+pub struct Headers {
+    /// Protocol number of what it carries.
+    pub number: u8,
+    /// Offset of that.
+    pub transport: usize,
+    /// Which part of a datagram it is; [`Fragment::WHOLE`] of a whole one.
+    pub fragment: Fragment,
+}
+
+/// Which part of a datagram a packet is.
+#[derive(Clone, Copy)]
+pub struct Fragment {
+    /// Offset of its first byte, a multiple of eight.
+    pub offset: u16,
+    /// More fragments follow.
+    pub more: bool,
+    /// What all fragments of a datagram have in common, in network byte order.
+    pub identification_be: u32,
+}
+
+impl Fragment {
+    /// All of it (and RFC 6946: also where a fragment header says so).
+    pub const WHOLE: Self = Self {
+        offset: 0,
+        more: false,
+        identification_be: 0,
+    };
+
+    /// Whether the packet is all of its datagram.
+    #[inline(always)]
+    pub const fn is_whole(self) -> bool {
+        self.offset == 0 && !self.more
+    }
 }
 
 /// What an IP header carries.
@@ -98,8 +131,8 @@ pub fn transport<F: Family>(
     ip_bytes: usize,
 ) -> Transport {
     let payload_bytes =
-        ip_bytes.saturating_sub(frame.transport(F::TRANSPORT_OFFSET) - NETWORK_OFFSET);
-    if ip_bytes + NETWORK_OFFSET > frame.length() {
+        ip_bytes.saturating_sub(frame.transport(F::TRANSPORT_OFFSET) - frame.network());
+    if ip_bytes + frame.network() > frame.length() {
         return Transport::Truncated;
     }
     let parsed = if number == protocol::TCP {

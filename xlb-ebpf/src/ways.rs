@@ -10,6 +10,7 @@ use aya_ebpf::{
     bindings::xdp_action,
     macros::map,
     maps::{PerCpuArray, ProgramArray},
+    programs::XdpContext,
 };
 use xlb_common::{
     maps::way,
@@ -17,7 +18,7 @@ use xlb_common::{
 };
 
 use crate::{
-    frame::{Frame, Layout},
+    frame::{Frame, Layout, NETWORK_OFFSET, Odd},
     maps::count,
 };
 
@@ -41,8 +42,10 @@ pub struct Handover {
     pub mtu: u32,
     /// With [`task::TOO_BIG`]: bytes of outer headers that share it.
     pub outer_bytes: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Offset of what the IP packet carries.
+    pub transport: u32,
+    /// Protocol number of that.
+    pub number: u32,
 }
 
 /// What the next program is to do with a packet other than to go on with it.
@@ -60,6 +63,14 @@ pub fn handed_over() -> Handover {
     }
 }
 
+/// The frame of a context, laid out as it was handed over.
+#[inline(always)]
+pub fn frame(context: &XdpContext) -> Frame<'_, Odd> {
+    let handover = handed_over();
+    let (transport, number) = (handover.transport as usize, handover.number as u8);
+    Frame::laid_out(context, Odd::new(NETWORK_OFFSET, transport, number))
+}
+
 /// Goes on in another program; gives the action if that is not there.
 #[inline(always)]
 pub fn go_on(frame: &Frame<'_, impl Layout>, way: u32) -> u32 {
@@ -71,11 +82,17 @@ pub fn go_on(frame: &Frame<'_, impl Layout>, way: u32) -> u32 {
 /// Goes on in another program, which is told this; gives the action if that is not there.
 #[inline(always)]
 pub fn hand_over(frame: &Frame<'_, impl Layout>, way: u32, handover: Handover) -> u32 {
+    note(handover);
+    go_on(frame, way)
+}
+
+/// Notes this for the next program, or for this one to read again.
+#[inline(always)]
+pub fn note(handover: Handover) {
     if let Some(place) = HANDOVER.get_ptr_mut(0) {
         // SAFETY: the pointer is to this CPU's value, and XDP is not preempted by itself.
         unsafe { *place = handover };
     }
-    go_on(frame, way)
 }
 
 /// What becomes of a packet whose way ended for this reason, which is counted.

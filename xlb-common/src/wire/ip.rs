@@ -40,8 +40,24 @@ impl Ipv4Header {
     pub const FRAGMENT_BE: u16 = 0x3fffu16.to_be();
     /// Offset of a fragment: not 0 in later ones.
     pub const FRAGMENT_OFFSET_BE: u16 = 0x1fffu16.to_be();
+    /// More fragments.
+    pub const MORE_FRAGMENTS_BE: u16 = 0x2000u16.to_be();
     /// Don't fragment.
     pub const DONT_FRAGMENT_BE: u16 = 0x4000u16.to_be();
+}
+
+/// Options of IPv4 (IANA, IP Option Numbers), by their first byte.
+pub mod option {
+    /// End of the options.
+    pub const END: u8 = 0;
+    /// A byte between options.
+    pub const NOTHING: u8 = 1;
+    /// Loose source route.
+    pub const LOOSE_SOURCE_ROUTE: u8 = 131;
+    /// Strict source route.
+    pub const STRICT_SOURCE_ROUTE: u8 = 137;
+    /// Bytes of all options, at most.
+    pub const BYTES_MAX: usize = 40;
 }
 
 /// An IPv6 header.
@@ -67,7 +83,27 @@ const _: () = assert!(size_of::<Ipv6Header>() == 40);
 // SAFETY: packed integers: alignment of one, no padding, every bit pattern is valid.
 unsafe impl Header for Ipv6Header {}
 
-/// The start of an IPv6 fragment header (RFC 8200, section 4.5).
+/// The start of an IPv6 extension header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, packed)]
+pub struct ExtensionHeader {
+    /// What follows.
+    pub next_header: u8,
+    /// Length: in units of eight bytes without the first eight, in the authentication header of four
+    /// bytes without the first eight.
+    pub length: u8,
+    /// In a routing header: its type.
+    pub kind: u8,
+    /// In a routing header: nodes that are still to be visited.
+    pub segments_left: u8,
+}
+
+const _: () = assert!(size_of::<ExtensionHeader>() == 4);
+
+// SAFETY: packed integers: alignment of one, no padding, every bit pattern is valid.
+unsafe impl Header for ExtensionHeader {}
+
+/// An IPv6 fragment header (RFC 8200, section 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, packed)]
 pub struct Ipv6FragmentHeader {
@@ -77,9 +113,11 @@ pub struct Ipv6FragmentHeader {
     pub reserved: u8,
     /// Offset in units of eight bytes in the upper 13 bits, "more fragments" in the lowest.
     pub offset_more_be: u16,
+    /// What all fragments of a datagram have in common.
+    pub identification_be: u32,
 }
 
-const _: () = assert!(size_of::<Ipv6FragmentHeader>() == 4);
+const _: () = assert!(size_of::<Ipv6FragmentHeader>() == 8);
 
 // SAFETY: packed integers: alignment of one, no padding, every bit pattern is valid.
 unsafe impl Header for Ipv6FragmentHeader {}
@@ -90,6 +128,8 @@ pub mod extension {
     pub const HOP_BY_HOP: u8 = 0;
     /// Routing (RFC 8200, section 4.4).
     pub const ROUTING: u8 = 43;
+    /// [`super::ExtensionHeader::kind`] of a routing header: type 0 (RFC 5095).
+    pub const ROUTING_SOURCE_ROUTE: u8 = 0;
     /// Fragment (RFC 8200, section 4.5).
     pub const FRAGMENT: u8 = 44;
     /// Authentication (RFC 4302).

@@ -29,6 +29,14 @@ pub struct Half(pub u16);
 // SAFETY: packed integers: alignment of one, no padding, every bit pattern is valid.
 unsafe impl Header for Half {}
 
+/// 32 bits of a header, as they stand in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, packed)]
+pub struct Word(pub u32);
+
+// SAFETY: packed integers: alignment of one, no padding, every bit pattern is valid.
+unsafe impl Header for Word {}
+
 /// Bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]

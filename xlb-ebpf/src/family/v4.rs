@@ -7,16 +7,16 @@ use xlb_common::{
     flow, gue,
     maps::{Backend, FlowKey, NextHop, feature, protocol},
     reason::Reason,
-    wire::{ETHER_TYPE_IPV4_BE, EthernetHeader, IcmpHeader, Ipv4Header, UdpHeader},
+    wire::{ETHER_TYPE_IPV4_BE, EthernetHeader, IcmpHeader, Ipv4Header, UdpHeader, option},
 };
 use xlb_ebpf::{lpm, tunnel::Tunnel};
 
 use super::Family;
 use crate::{
-    frame::{Frame, Layout},
+    frame::{Frame, Layout, NETWORK_OFFSET, bounded},
     globals,
     maps::{REPLIES4, ROUTES4, VIPS4},
-    packet::{self, NETWORK_OFFSET, Packet, Ports, Transport},
+    packet::{self, Fragment, Headers, Packet, Ports},
 };
 
 /// IPv4.
@@ -37,31 +37,75 @@ impl Family for V4 {
     const OUTER_BYTES: usize = size_of::<Ipv4Header>();
 
     #[inline(always)]
-    fn parse(frame: &Frame<'_, impl Layout>) -> Result<Packet<Self>, Reason> {
-        let Ok(ip) = frame.at::<Ipv4Header>(NETWORK_OFFSET) else {
+    fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, Reason> {
+        let ip = frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
+        if ip.version_ihl != Ipv4Header::VERSION_IHL
+            || ip.flags_fragment_be & Ipv4Header::FRAGMENT_BE != 0
+        {
             return Err(Reason::BadHeader);
-        };
-        if ip.version_ihl != Ipv4Header::VERSION_IHL {
-            return Err(match ip.version_ihl {
-                0x46..=0x4f => Reason::Ipv4Options,
-                _ => Reason::BadHeader,
-            });
         }
-        let transport = if ip.flags_fragment_be & Ipv4Header::FRAGMENT_BE == 0 {
-            packet::transport::<Self>(
-                frame,
-                ip.protocol,
-                u16::from_be(ip.total_length_be) as usize,
-            )
-        } else {
-            Transport::Fragment
-        };
+        let ip_bytes = u16::from_be(ip.total_length_be) as usize;
         Ok(Packet {
             source: ip.source_be,
             destination: ip.destination_be,
-            transport,
+            transport: packet::transport::<Self>(frame, ip.protocol, ip_bytes),
             frame_bytes: frame.length() as u64,
         })
+    }
+
+    #[inline(always)]
+    fn look_through(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<Headers, Reason> {
+        let Ok(ip) = frame.at::<Ipv4Header>(offset) else {
+            return Err(Reason::BadHeader);
+        };
+        if !matches!(ip.version_ihl, 0x45..=0x4f) {
+            return Err(Reason::BadHeader);
+        }
+        let flags = u16::from_be(ip.flags_fragment_be);
+        Ok(Headers {
+            number: ip.protocol,
+            transport: offset + (ip.version_ihl & 0x0f) as usize * 4,
+            fragment: Fragment {
+                offset: flags << 3,
+                more: ip.flags_fragment_be & Ipv4Header::MORE_FRAGMENTS_BE != 0,
+                identification_be: ip.identification_be.into(),
+            },
+        })
+    }
+
+    #[inline(always)]
+    fn check_options(frame: &Frame<'_, impl Layout>, headers: &Headers) -> Result<(), Reason> {
+        let end = headers.transport;
+        let mut at = frame.network() + size_of::<Ipv4Header>();
+        for _ in 0..option::BYTES_MAX {
+            at = bounded(at);
+            if at >= end {
+                break;
+            }
+            match *frame.at::<u8>(at)? {
+                option::END => break,
+                option::NOTHING => at += 1,
+                option::LOOSE_SOURCE_ROUTE | option::STRICT_SOURCE_ROUTE => {
+                    return Err(Reason::SourceRoute);
+                }
+                _ => {
+                    let bytes = *frame.at::<u8>(at + 1)? as usize;
+                    if bytes < 2 || at + bytes > end {
+                        return Err(Reason::BadOptions);
+                    }
+                    at += bytes;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn ends(frame: &Frame<'_, impl Layout>) -> Result<(u32, u32), Reason> {
+        let Ok(ip) = frame.at::<Ipv4Header>(frame.network()) else {
+            return Err(Reason::BadHeader);
+        };
+        Ok((ip.source_be, ip.destination_be))
     }
 
     #[inline(always)]
@@ -124,7 +168,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn ip_bytes(frame: &Frame<'_, impl Layout>) -> Result<usize, Reason> {
-        let ip = frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
+        let ip = frame.at::<Ipv4Header>(frame.network())?;
         Ok(u16::from_be(ip.total_length_be) as usize)
     }
 
@@ -206,6 +250,7 @@ impl Family for V4 {
                 checksum: 0,
             };
         }
+        frame.is_within_outer(Self::TRANSPORT_OFFSET, number);
         Ok(())
     }
 

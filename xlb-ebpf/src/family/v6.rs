@@ -7,16 +7,16 @@ use xlb_common::{
     flow, gue,
     maps::{Backend, FlowKey, NextHop, feature, protocol},
     reason::Reason,
-    wire::{ETHER_TYPE_IPV6_BE, EthernetHeader, IcmpHeader, Ipv6Header, UdpHeader, extension},
+    wire::{ETHER_TYPE_IPV6_BE, EthernetHeader, IcmpHeader, Ipv6Header, UdpHeader},
 };
 use xlb_ebpf::{lpm, tunnel::Tunnel};
 
-use super::Family;
+use super::{Family, extensions};
 use crate::{
-    frame::{Frame, Layout},
+    frame::{Frame, Layout, NETWORK_OFFSET},
     globals,
     maps::{REPLIES6, ROUTES6, VIPS6},
-    packet::{self, NETWORK_OFFSET, Packet, Ports},
+    packet::{self, Fragment, Headers, Packet, Ports},
 };
 
 /// IPv6.
@@ -37,20 +37,10 @@ impl Family for V6 {
     const OUTER_BYTES: usize = size_of::<Ipv6Header>();
 
     #[inline(always)]
-    fn parse(frame: &Frame<'_, impl Layout>) -> Result<Packet<Self>, Reason> {
-        let Ok(ip) = frame.at::<Ipv6Header>(NETWORK_OFFSET) else {
-            return Err(Reason::BadHeader);
-        };
+    fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, Reason> {
+        let ip = frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
         if u32::from_be(ip.version_class_flow_be) >> 28 != 6 {
             return Err(Reason::BadHeader);
-        }
-        match ip.next_header {
-            extension::HOP_BY_HOP
-            | extension::ROUTING
-            | extension::FRAGMENT
-            | extension::AUTHENTICATION
-            | extension::DESTINATION => return Err(Reason::ExtensionHeader),
-            _ => (),
         }
         let ip_bytes = u16::from_be(ip.payload_length_be) as usize + size_of::<Ipv6Header>();
         Ok(Packet {
@@ -59,6 +49,36 @@ impl Family for V6 {
             transport: packet::transport::<Self>(frame, ip.next_header, ip_bytes),
             frame_bytes: frame.length() as u64,
         })
+    }
+
+    #[inline(always)]
+    fn look_through(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<Headers, Reason> {
+        let Ok(ip) = frame.at::<Ipv6Header>(offset) else {
+            return Err(Reason::BadHeader);
+        };
+        if u32::from_be(ip.version_class_flow_be) >> 28 != 6 {
+            return Err(Reason::BadHeader);
+        }
+        let mut headers = Headers {
+            number: ip.next_header,
+            transport: offset + size_of::<Ipv6Header>(),
+            fragment: Fragment::WHOLE,
+        };
+        extensions::look_through(frame, &mut headers)?;
+        Ok(headers)
+    }
+
+    #[inline(always)]
+    fn check_options(_frame: &Frame<'_, impl Layout>, _headers: &Headers) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn ends(frame: &Frame<'_, impl Layout>) -> Result<([u64; 2], [u64; 2]), Reason> {
+        let Ok(ip) = frame.at::<Ipv6Header>(frame.network()) else {
+            return Err(Reason::BadHeader);
+        };
+        Ok((ip.source, ip.destination))
     }
 
     #[inline(always)]
@@ -121,7 +141,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn ip_bytes(frame: &Frame<'_, impl Layout>) -> Result<usize, Reason> {
-        let ip = frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
+        let ip = frame.at::<Ipv6Header>(frame.network())?;
         Ok(u16::from_be(ip.payload_length_be) as usize + size_of::<Ipv6Header>())
     }
 
@@ -163,9 +183,19 @@ impl Family for V6 {
             + size_of::<Ipv6Header>() as u32
             + T::BYTES as u32;
         let has_checksum = !T::IS_UDP || Self::has_checksum(frame, &inner)?;
+        let extensions = if T::IS_UDP {
+            extensions::sum(frame, Self::TRANSPORT_OFFSET)?
+        } else {
+            0
+        };
         if payload + size_of::<Ipv6Header>() as u32 > u32::from(mtu) {
             return Err(Reason::TooBig);
         }
+        let number = if T::IS_UDP {
+            protocol::UDP
+        } else {
+            protocol::IPV6
+        };
         frame.grow_front(Self::OUTER_BYTES + T::BYTES)?;
         frame.at_mut::<EthernetHeader>(0)?.ether_type_be = ETHER_TYPE_IPV6_BE;
         // Version and traffic class as inside; the flow label is where routers look for entropy
@@ -174,11 +204,7 @@ impl Family for V6 {
         *frame.at_mut::<Ipv6Header>(NETWORK_OFFSET)? = Ipv6Header {
             version_class_flow_be: (class | (entropy & 0x000f_ffff)).to_be(),
             payload_length_be: (payload as u16).to_be(),
-            next_header: if T::IS_UDP {
-                protocol::UDP
-            } else {
-                protocol::IPV6
-            },
+            next_header: number,
             hop_limit: xlb_common::maps::OUTER_TTL,
             source: Self::address(&backend.outer_source),
             destination: Self::address(&backend.address),
@@ -191,10 +217,13 @@ impl Family for V6 {
                 checksum: 0,
             };
             if has_checksum {
-                udp.checksum = gue::checksum6(backend.outer_sum.into(), &udp, &inner);
+                let carries = frame.carries(inner.next_header);
+                udp.checksum =
+                    gue::checksum6(backend.outer_sum.into(), &udp, &inner, carries, extensions);
             }
             *frame.at_mut::<UdpHeader>(Self::TRANSPORT_OFFSET)? = udp;
         }
+        frame.is_within_outer(Self::TRANSPORT_OFFSET, number);
         Ok(())
     }
 
@@ -243,7 +272,7 @@ impl V6 {
     /// not, a UDP header goes without as well (RFC 6935).
     #[inline(always)]
     fn has_checksum(frame: &Frame<'_, impl Layout>, ip: &Ipv6Header) -> Result<bool, Reason> {
-        Ok(match ip.next_header {
+        Ok(match frame.carries(ip.next_header) {
             protocol::TCP | protocol::ICMPV6 => true,
             protocol::UDP => {
                 frame

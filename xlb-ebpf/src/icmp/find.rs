@@ -12,13 +12,13 @@ use xlb_ebpf::tunnel::{Gue, Ipip, Tunnel};
 
 use super::{
     context,
-    quoted::{IcmpFamily, Quoted},
+    quoted::{IcmpFamily, Quoted, quoted},
 };
 use crate::{
     frame::{Frame, Layout},
     globals,
     maps::SERVICES,
-    ways::conclude,
+    ways::{self, conclude},
 };
 
 /// An echo request to a VIP.
@@ -72,7 +72,7 @@ impl Found {
 #[inline(never)]
 pub fn find<F: IcmpFamily>(ctx: *mut xdp_md) -> u64 {
     let context = context(ctx);
-    match identify::<F>(&Frame::new(&context)) {
+    match identify::<F>(&ways::frame(&context)) {
         Ok(found) => found.0,
         Err(reason) => u64::from(conclude(reason)),
     }
@@ -96,7 +96,7 @@ fn identify<F: IcmpFamily>(frame: &Frame<'_, impl Layout>) -> Result<Found, Reas
     if !F::is_error(IcmpHeader::kind(type_code)) {
         return Err(other);
     }
-    let Ok(quoted) = F::quoted(frame, F::quoted_offset(frame)) else {
+    let Ok(quoted) = quoted::<F>(frame, F::quoted_offset(frame)) else {
         return Err(other);
     };
     // An error goes to where the packet came from that it is about.
@@ -140,13 +140,18 @@ fn is_gue<F: IcmpFamily>(frame: &Frame<'_, impl Layout>, quoted: &Quoted<F>) -> 
             Ok(udp) if udp.destination_port_be == gue::PORT_BE)
 }
 
+/// A message whose own header is no plain one is not unwrapped, for no router sends such.
+///
 /// Routers quote enough of a packet for the one within to be seen, as RFC 1812 wants it.
 #[inline(always)]
 fn of_tunnel<F: IcmpFamily, T: Tunnel>(
     frame: &Frame<'_, impl Layout>,
-    quoted: &Quoted<F>,
+    outer: &Quoted<F>,
 ) -> Option<Found> {
-    let inner = F::quoted(frame, quoted.transport + T::BYTES).ok()?;
+    if frame.transport(F::TRANSPORT_OFFSET) != F::TRANSPORT_OFFSET {
+        return None;
+    }
+    let inner = quoted::<F>(frame, outer.transport + T::BYTES).ok()?;
     let ports = inner.ports(frame, F::ip_bytes(frame).ok()?)?;
     let target = F::find_vip(inner.destination, ports.destination_be, inner.protocol)?;
     let service = SERVICES.get(target.service)?;

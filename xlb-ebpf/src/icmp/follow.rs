@@ -3,12 +3,15 @@
 use aya_ebpf::bindings::xdp_md;
 use xlb_common::{maps::Service, reason::Reason};
 
-use super::{context, quoted::IcmpFamily};
+use super::{
+    context,
+    quoted::{IcmpFamily, quoted},
+};
 use crate::{
     frame::{Frame, Layout},
     packet::{Packet, Ports, Transport},
     select,
-    ways::conclude,
+    ways::{self, conclude},
 };
 
 /// What was selected, in one word: a backend in the upper half, and in the lower one the flow's hash,
@@ -40,7 +43,7 @@ impl Followed {
 #[inline(never)]
 pub fn follow<F: IcmpFamily>(ctx: *mut xdp_md, service: &'static Service) -> u64 {
     let context = context(ctx);
-    match backend_of::<F>(&Frame::new(&context), service) {
+    match backend_of::<F>(&ways::frame(&context), service) {
         Ok(followed) => followed,
         Err(reason) => u64::from(conclude(reason)),
     }
@@ -51,7 +54,7 @@ fn backend_of<F: IcmpFamily>(
     frame: &Frame<'_, impl Layout>,
     service: &'static Service,
 ) -> Result<u64, Reason> {
-    let quoted = F::quoted(frame, F::quoted_offset(frame))?;
+    let quoted = quoted::<F>(frame, F::quoted_offset(frame))?;
     let Some(ports) = quoted.ports(frame, F::ip_bytes(frame)?) else {
         return Err(Reason::Truncated);
     };

@@ -9,9 +9,12 @@ use xlb_ebpf::tunnel::Tunnel;
 
 use crate::{
     family::Family,
-    frame::{Frame, Layout},
-    packet::{NETWORK_OFFSET, Ports},
+    frame::{Frame, Layout, NETWORK_OFFSET, bounded},
+    packet::Ports,
 };
+
+/// A protocol that nothing here knows.
+const OTHER: u8 = 255;
 
 /// A packet, as far as an error quotes it.
 pub struct Quoted<F: Family> {
@@ -24,9 +27,6 @@ pub struct Quoted<F: Family> {
     /// Offset of what it carries.
     pub transport: usize,
 }
-
-/// A protocol that nothing here knows.
-pub const OTHER: u8 = 255;
 
 /// Bytes of what a packet carries that every error quotes (RFC 792).
 const QUOTED_BYTES: usize = 8;
@@ -52,10 +52,11 @@ pub trait IcmpFamily: Family {
     }
     /// Whether a message of this type is an error about a packet.
     fn is_error(kind: u8) -> bool;
-    /// Source and destination of the message.
-    fn ends(frame: &Frame<'_, impl Layout>) -> Result<(Self::Address, Self::Address), Reason>;
-    /// The packet that is quoted at `offset`.
-    fn quoted(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<Quoted<Self>, Reason>;
+    /// Source and destination of the packet that is quoted at `offset`.
+    fn quoted_ends(
+        frame: &Frame<'_, impl Layout>,
+        offset: usize,
+    ) -> Result<(Self::Address, Self::Address), Reason>;
     /// Sets an address of the quoted packet; gives the change of the sum of its addresses, and that
     /// of its whole header.
     fn set_quoted<const SOURCE: bool>(
@@ -74,6 +75,26 @@ pub trait IcmpFamily: Family {
     /// Makes the message of a packet of which [`Self::ANSWER_QUOTES`] bytes are left: it is too big,
     /// and this size would fit.
     fn answer(frame: &mut Frame<'_, impl Layout>, mtu: usize) -> Result<(), Reason>;
+}
+
+/// The packet that is quoted at `offset`.
+#[inline(always)]
+pub fn quoted<F: IcmpFamily>(
+    frame: &Frame<'_, impl Layout>,
+    offset: usize,
+) -> Result<Quoted<F>, Reason> {
+    let headers = F::look_through(frame, offset)?;
+    let (source, destination) = F::quoted_ends(frame, offset)?;
+    Ok(Quoted {
+        source,
+        destination,
+        protocol: if headers.fragment.offset == 0 {
+            headers.number
+        } else {
+            OTHER
+        },
+        transport: bounded(headers.transport),
+    })
 }
 
 impl<F: Family> Quoted<F> {

@@ -9,16 +9,18 @@ use xlb_common::{
 };
 use xlb_ebpf::tunnel::{Gue, Ipip};
 
-use super::{context, quoted::IcmpFamily};
+use super::{
+    context,
+    quoted::{IcmpFamily, quoted},
+};
 use crate::{
     counters,
-    frame::{Frame, Layout},
+    frame::{Frame, Layout, NETWORK_OFFSET},
     globals,
     maps::count,
-    packet::NETWORK_OFFSET,
     rewrite::udp_checksum,
     transmit,
-    ways::conclude,
+    ways::{self, conclude},
 };
 
 /// Sends an error to the backend that has its flow.
@@ -30,7 +32,7 @@ pub fn towards_backend<F: IcmpFamily>(
     hash: u32,
 ) -> u32 {
     let context = context(ctx);
-    match forward::<F>(&mut Frame::new(&context), service, backend, hash) {
+    match forward::<F>(&mut ways::frame(&context), service, backend, hash) {
         Ok(action) => action,
         Err(reason) => conclude(reason),
     }
@@ -88,7 +90,7 @@ pub fn back<F: IcmpFamily>(ctx: *mut xdp_md, service: &'static Service, backend:
 #[inline(never)]
 fn from_vip<F: IcmpFamily>(ctx: *mut xdp_md, service: &'static Service) -> u32 {
     let context = context(ctx);
-    match rewrite::<F>(&mut Frame::new(&context), service) {
+    match rewrite::<F>(&mut ways::frame(&context), service) {
         Ok(()) => 0,
         Err(reason) => conclude(reason),
     }
@@ -113,7 +115,7 @@ fn translate<F: IcmpFamily, const SOURCE: bool>(
     address: F::Address,
     port_be: u16,
 ) -> Result<u64, Reason> {
-    let quoted = F::quoted(frame, F::quoted_offset(frame))?;
+    let quoted = quoted::<F>(frame, F::quoted_offset(frame))?;
     let (transport, is_tcp) = (quoted.transport, quoted.protocol == protocol::TCP);
     let end = NETWORK_OFFSET + F::ip_bytes(frame)?;
     let (addresses, mut change) = F::set_quoted::<SOURCE>(frame, address)?;
@@ -142,7 +144,7 @@ fn translate<F: IcmpFamily, const SOURCE: bool>(
 #[inline(never)]
 pub fn route<F: IcmpFamily>(ctx: *mut xdp_md) -> u64 {
     let context = context(ctx);
-    match F::ends(&Frame::new(&context)) {
+    match F::ends(&ways::frame(&context)) {
         Ok((_, destination)) => F::route(destination).map_or(0, |next| next.0),
         Err(_) => 0,
     }
@@ -152,7 +154,7 @@ pub fn route<F: IcmpFamily>(ctx: *mut xdp_md) -> u64 {
 #[inline(never)]
 pub fn depart<F: IcmpFamily>(ctx: *mut xdp_md, route: u64) -> u32 {
     let context = context(ctx);
-    let frame = &mut Frame::new(&context);
+    let frame = &mut ways::frame(&context);
     let sent = F::ends(frame).and_then(|(from, to)| {
         let next = NextHop(route);
         if next == NextHop::LOCAL {

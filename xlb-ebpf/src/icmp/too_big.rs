@@ -6,8 +6,7 @@ use xlb_common::{reason::Reason, wire::Bytes};
 
 use super::{context, limit, quoted::IcmpFamily};
 use crate::{
-    frame::{Frame, Layout},
-    packet::NETWORK_OFFSET,
+    frame::{Frame, Layout, NETWORK_OFFSET},
     ways::conclude,
 };
 

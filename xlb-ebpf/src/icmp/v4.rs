@@ -9,19 +9,15 @@ use xlb_common::{
 use xlb_ebpf::tunnel::Tunnel;
 
 use super::{
-    quoted::{IcmpFamily, OTHER, Quoted, tunnel_sum},
+    quoted::{IcmpFamily, tunnel_sum},
     too_big::add_sum,
 };
 use crate::{
     family::{Family, V4},
-    frame::{Frame, Layout},
-    packet::NETWORK_OFFSET,
+    frame::{Frame, Layout, NETWORK_OFFSET},
 };
 
 const HEADER: usize = size_of::<Ipv4Header>();
-
-/// Offset within a fragment's datagram.
-const OFFSET_BE: u16 = 0x1fffu16.to_be();
 
 /// Type of service of an error (RFC 1812, section 4.3.2.5).
 const INTERNETWORK_CONTROL: u8 = 0xc0;
@@ -42,27 +38,9 @@ impl IcmpFamily for V4 {
     }
 
     #[inline(always)]
-    fn ends(frame: &Frame<'_, impl Layout>) -> Result<(u32, u32), Reason> {
-        let ip = frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
-        Ok((ip.source_be, ip.destination_be))
-    }
-
-    #[inline(always)]
-    fn quoted(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<Quoted<Self>, Reason> {
+    fn quoted_ends(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<(u32, u32), Reason> {
         let ip = frame.at::<Ipv4Header>(offset)?;
-        if !matches!(ip.version_ihl, 0x45..=0x4f) {
-            return Err(Reason::BadHeader);
-        }
-        Ok(Quoted {
-            source: ip.source_be,
-            destination: ip.destination_be,
-            protocol: if ip.flags_fragment_be & OFFSET_BE == 0 {
-                ip.protocol
-            } else {
-                OTHER
-            },
-            transport: offset + (ip.version_ihl & 0x0f) as usize * 4,
-        })
+        Ok((ip.source_be, ip.destination_be))
     }
 
     #[inline(always)]

@@ -9,13 +9,12 @@ use xlb_common::{
 use xlb_ebpf::tunnel::Tunnel;
 
 use super::{
-    quoted::{IcmpFamily, Quoted, tunnel_sum},
+    quoted::{IcmpFamily, tunnel_sum},
     too_big::add_sum,
 };
 use crate::{
     family::{Family, V6, difference},
-    frame::{Frame, Layout},
-    packet::NETWORK_OFFSET,
+    frame::{Frame, Layout, NETWORK_OFFSET},
 };
 
 const HEADER: usize = size_of::<Ipv6Header>();
@@ -39,23 +38,12 @@ impl IcmpFamily for V6 {
     }
 
     #[inline(always)]
-    fn ends(frame: &Frame<'_, impl Layout>) -> Result<([u64; 2], [u64; 2]), Reason> {
-        let ip = frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
-        Ok((ip.source, ip.destination))
-    }
-
-    #[inline(always)]
-    fn quoted(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<Quoted<Self>, Reason> {
+    fn quoted_ends(
+        frame: &Frame<'_, impl Layout>,
+        offset: usize,
+    ) -> Result<([u64; 2], [u64; 2]), Reason> {
         let ip = frame.at::<Ipv6Header>(offset)?;
-        if u32::from_be(ip.version_class_flow_be) >> 28 != 6 {
-            return Err(Reason::BadHeader);
-        }
-        Ok(Quoted {
-            source: ip.source,
-            destination: ip.destination,
-            protocol: ip.next_header,
-            transport: offset + HEADER,
-        })
+        Ok((ip.source, ip.destination))
     }
 
     #[inline(always)]

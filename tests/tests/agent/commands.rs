@@ -85,6 +85,13 @@ fn questions(stage: &Stage) {
             );
             assert!(table.out.contains(words), "{line}: {}", table.out);
         }
+        let wide = stage.cli(&format!("{line} -o wide"));
+        assert_eq!((wide.code, wide.err.as_str()), (0, ""), "{line}");
+        assert!(!wide.out.contains('\u{1b}'), "{line}: {}", wide.out);
+        let yaml = stage.cli(&format!("{line} -o yaml"));
+        assert_eq!((yaml.code, yaml.err.as_str()), (0, ""), "{line}");
+        let read: Value = serde_norway::from_str(&yaml.out).expect("YAML");
+        assert_eq!(read.pointer(pointer), Some(&value), "{line}: {}", yaml.out);
         let answer = stage.cli(&format!("{line} -o json"));
         assert_eq!((answer.code, answer.err.as_str()), (0, ""), "{line}");
         let found = answer.json().pointer(pointer).cloned();
@@ -205,7 +212,7 @@ const SLIPS: &str = "\
  => Usage:
 stauts => a similar subcommand exists: 'status'
 status --outptu json => a similar argument exists: '--output'
-status -o yaml => [possible values: table, json]
+status -o yml => [possible values: table, wide, json, yaml]
 health web echo => unexpected argument 'echo'
 backend drain web => <ADDR:PORT>
 backend drain web 10.80.1.11 => `10.0.1.7:8080`

@@ -83,8 +83,22 @@ impl Global {
 pub(super) enum Output {
     /// Text for people.
     Table,
+    /// The same with further columns and nothing left out.
+    Wide,
     /// JSON as the control API has it.
     Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+impl Output {
+    /// Whether people read it, who get warnings on stderr; in JSON and YAML these are within.
+    pub(super) const fn is_for_people(self) -> bool {
+        match self {
+            Self::Table | Self::Wide => true,
+            Self::Json | Self::Yaml => false,
+        }
+    }
 }
 
 /// The verbs.

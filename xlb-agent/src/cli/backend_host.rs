@@ -2,12 +2,7 @@
 
 use xlb_control::api::InterfaceStatus;
 
-use super::{
-    Exit,
-    args::{Global, Output},
-    args_backend::HostVerb,
-    print, tables,
-};
+use super::{Exit, args::Global, args_backend::HostVerb, print, tables};
 use crate::{backend, logging};
 
 pub(super) fn act(global: &Global, verb: HostVerb<'_>) -> anyhow::Result<Exit> {
@@ -32,11 +27,11 @@ pub(super) fn act(global: &Global, verb: HostVerb<'_>) -> anyhow::Result<Exit> {
         }
         HostVerb::Unload => {
             let done = backend::unload(&pin_dir)?;
-            print::answer(global.output, &done, |done| match global.output {
-                Output::Table if done.is_empty() => "nothing to undo\n".to_owned(),
-                Output::Table | Output::Json => {
-                    done.iter().map(|line| format!("{line}\n")).collect()
+            print::answer(global.output, &done, |done, _| {
+                if done.is_empty() {
+                    return "nothing to undo\n".to_owned();
                 }
+                done.iter().map(|line| format!("{line}\n")).collect()
             })?;
             Ok(Exit::Well)
         }

@@ -11,10 +11,12 @@ use crate::logging::colours_on;
 pub(super) fn check(file: &Path, output: Output) -> anyhow::Result<Exit> {
     let result = Config::load(file);
     match output {
-        Output::Json => print::answer(output, &verdict(&result), |_| String::new())?,
-        Output::Table => match &result {
+        Output::Json | Output::Yaml => {
+            print::answer(output, &verdict(&result), |_, _| String::new())?;
+        }
+        Output::Table | Output::Wide => match &result {
             Ok(loaded) => {
-                print::answer(output, &(), |()| summary(file, &loaded.config))?;
+                print::answer(output, &(), |(), _| summary(file, &loaded.config))?;
                 complain(&loaded.warnings);
             }
             Err(error) => complain_of(error),

@@ -7,11 +7,7 @@ use xlb_control::{
     config::{self, Config, ConfigError},
 };
 
-use super::{
-    Exit,
-    args::{Global, Output},
-    check, client, print, tables,
-};
+use super::{Exit, args::Global, check, client, print, tables};
 
 /// Asks the agent what a file would change, or, without one, the agent's own.
 ///
@@ -36,14 +32,11 @@ pub(super) fn diff(global: &Global, file: Option<&Path>) -> anyhow::Result<Exit>
             return Ok(Exit::Trouble);
         }
     };
-    print::answer(global.output, &diff, tables::diff)?;
-    match global.output {
-        Output::Table => {
-            for warning in &diff.warnings {
-                eprintln!("warning: {warning}");
-            }
+    print::answer(global.output, &diff, |diff, _| tables::diff(diff))?;
+    if global.output.is_for_people() {
+        for warning in &diff.warnings {
+            eprintln!("warning: {warning}");
         }
-        Output::Json => {}
     }
     Ok(if diff.is_empty() {
         Exit::Well

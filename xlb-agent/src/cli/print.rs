@@ -5,18 +5,25 @@ use std::io::{self, Write};
 use serde::Serialize;
 use xlb_control::api::Changed;
 
-use super::args::Output;
+use super::{args::Output, tables::Style};
+use crate::logging::colours_on;
 
-/// Prints a value as JSON, or as the text that `table` makes of it.
+/// Prints a value as JSON or YAML, or as the text that `table` makes of it.
 pub(super) fn answer<T: Serialize + ?Sized>(
     output: Output,
     value: &T,
-    table: impl FnOnce(&T) -> String,
+    table: impl FnOnce(&T, Style) -> String,
 ) -> anyhow::Result<()> {
     let text = match output {
-        Output::Table => table(value),
+        Output::Table | Output::Wide => table(value, style(output)),
         Output::Json => serde_json::to_string_pretty(value)? + "\n",
+        Output::Yaml => serde_norway::to_string(value)?,
     };
+    text_out(&text)
+}
+
+/// Writes a text to stdout.
+pub(super) fn text_out(text: &str) -> anyhow::Result<()> {
     // Not println!, which panics when the reader has gone.
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
@@ -24,16 +31,21 @@ pub(super) fn answer<T: Serialize + ?Sized>(
     Ok(())
 }
 
-/// Prints what a change has done. Warnings go to stderr where stdout is for people; JSON has them.
+/// How tables look on stdout.
+fn style(output: Output) -> Style {
+    Style {
+        is_wide: output == Output::Wide,
+        has_colours: colours_on(&io::stdout()),
+    }
+}
+
+/// Prints what a change has done. Warnings go to stderr where stdout is for people.
 pub(super) fn changed(output: Output, changed: &Changed) -> anyhow::Result<()> {
-    answer(output, changed, |changed| lines(&changed.done))?;
-    match output {
-        Output::Table => {
-            for warning in &changed.warnings {
-                eprintln!("warning: {warning}");
-            }
+    answer(output, changed, |changed, _| lines(&changed.done))?;
+    if output.is_for_people() {
+        for warning in &changed.warnings {
+            eprintln!("warning: {warning}");
         }
-        Output::Json => {}
     }
     Ok(())
 }
@@ -54,7 +66,9 @@ pub(super) fn version(output: Output) -> anyhow::Result<()> {
     let version = Version {
         version: env!("CARGO_PKG_VERSION"),
     };
-    answer(output, &version, |v| format!("xlb-agent {}\n", v.version))
+    answer(output, &version, |v, _| {
+        format!("xlb-agent {}\n", v.version)
+    })
 }
 
 #[cfg(test)]

@@ -61,6 +61,28 @@ fn every_command_has_an_example() {
     visit(&Cli::command());
 }
 
+/// Every command says in a whole sentence what it does, and so does each of its options.
+#[test]
+fn help_is_whole_sentences() {
+    fn visit(command: &clap::Command) {
+        for sub in command.get_subcommands().filter(|c| c.get_name() != "help") {
+            let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(about.contains(' '), "{}: {about}", sub.get_name());
+            for argument in sub.get_arguments().filter(|a| !a.is_hide_set()) {
+                let help = argument.get_help().map(ToString::to_string);
+                assert!(
+                    help.is_some_and(|help| help.contains(' ')),
+                    "{} of {} says nothing",
+                    argument.get_id(),
+                    sub.get_name()
+                );
+            }
+            visit(sub);
+        }
+    }
+    visit(&Cli::command());
+}
+
 #[test]
 fn run_takes_its_paths() {
     let cli = parse("xlb-agent run --config /etc/x.toml --socket /run/s --pin-dir /p --log json");
@@ -275,7 +297,7 @@ Global options:
       --state-dir <DIR>  The directory where the agent keeps what has to outlive a reboot [env:
                          XLB_STATE_DIR] [default: /var/lib/xlb]
   -o, --output <FORMAT>  How the result is printed on stdout [default: table] [possible values:
-                         table, json]
+                         table, wide, json, yaml]
 
 Example:
   xlb-agent backend weight web 10.0.1.7:8080 3

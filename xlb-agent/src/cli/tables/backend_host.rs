@@ -2,11 +2,11 @@
 
 use xlb_control::api::ReasonCount;
 
-use super::{layout, status};
+use super::{Style, layout, status};
 use crate::{backend::Status, cli::units::count};
 
 /// What holds for a backend, in paragraphs.
-pub(in crate::cli) fn overview(status: &Status) -> String {
+pub(in crate::cli) fn overview(status: &Status, style: Style) -> String {
     let agent = status
         .pid
         .map_or_else(|| "not running".to_owned(), |pid| format!("pid {pid}"));
@@ -15,10 +15,12 @@ pub(in crate::cli) fn overview(status: &Status) -> String {
         status::loaded(&status.program)
     );
     let balancers = layout(
+        style,
         ["BALANCERS"],
         status.balancers.iter().map(|prefix| [prefix.clone()]),
     );
     let vips = layout(
+        style,
         ["VIP", "LOOPBACK"],
         status.vips.iter().map(|vip| {
             let on_loopback = if vip.on_loopback { "added" } else { "-" };
@@ -27,16 +29,17 @@ pub(in crate::cli) fn overview(status: &Status) -> String {
     );
     let mut paragraphs = vec![
         head,
-        status::interfaces(&status.interfaces),
+        status::interfaces(&status.interfaces, style),
         balancers,
         vips,
     ];
     if !status.peers.is_empty() {
         let prefixes = status.peers.iter().map(|prefix| [prefix.clone()]);
-        paragraphs.push(layout(["PEERS"], prefixes));
+        paragraphs.push(layout(style, ["PEERS"], prefixes));
     }
     if !status.alternatives.is_empty() {
         paragraphs.push(layout(
+            style,
             ["ALTERNATIVE", "NEXT-HOP"],
             status
                 .alternatives
@@ -44,13 +47,14 @@ pub(in crate::cli) fn overview(status: &Status) -> String {
                 .map(|it| [it.address.to_string(), it.next_hop.clone()]),
         ));
     }
-    paragraphs.push(reasons(&status.reasons));
+    paragraphs.push(reasons(&status.reasons, style));
     paragraphs.join("\n")
 }
 
 /// All of them, in their own order: they are few, and one that is 0 says something too.
-fn reasons(reasons: &[ReasonCount]) -> String {
+fn reasons(reasons: &[ReasonCount], style: Style) -> String {
     layout(
+        style,
         ["REASON", "ACTION", "PACKETS"],
         reasons.iter().map(|reason| {
             [
@@ -100,7 +104,7 @@ mod tests {
             }],
         };
         assert_eq!(
-            overview(&status),
+            overview(&status, Style::PLAIN),
             "\
 agent    pid 4711
 program  id 42; 12.0 KiB translated, 7.1 KiB machine code, 23.4k instructions verified

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 
 use xlb_control::api::{Change, ChangeStatus};
 
-use super::layout;
+use super::{Style, layout};
 use crate::cli::values::name;
 
 /// A line for each change.
-pub(super) fn table(changes: &[ChangeStatus]) -> String {
+pub(super) fn table(changes: &[ChangeStatus], style: Style) -> String {
     layout(
+        style,
         ["CHANGE", "OF", "BACKEND", "VALUE", "EFFECT"],
         changes.iter().map(|kept| {
             let [change, of, backend, value] = cells(&kept.change);

@@ -10,11 +10,11 @@ use xlb_control::{
     config::Protocol,
 };
 
-use super::{layout, or_dash};
+use super::{Style, layout, or_dash};
 use crate::cli::units::duration_s;
 
 /// The packet, what is looked at for it, and what becomes of it.
-pub(in crate::cli) fn explanation(explanation: &Explanation) -> String {
+pub(in crate::cli) fn explanation(explanation: &Explanation, style: Style) -> String {
     let mut text = String::new();
     let mut line = |fact: &str, value: String| {
         // Writing to a string can't fail.
@@ -36,7 +36,7 @@ pub(in crate::cli) fn explanation(explanation: &Explanation) -> String {
     }
     if !explanation.backends.is_empty() {
         text.push('\n');
-        text.push_str(&backends(&explanation.backends));
+        text.push_str(&backends(&explanation.backends, style));
     }
     text
 }
@@ -156,8 +156,9 @@ fn backend(explanation: &Explanation, number: u16) -> String {
     }
 }
 
-fn backends(backends: &[ExplainedBackend]) -> String {
+fn backends(backends: &[ExplainedBackend], style: Style) -> String {
     layout(
+        style,
         ["NUMBER", "BACKEND", "NAMED BY", "FLAGS", "NEXT HOP"],
         backends.iter().map(|backend| {
             [
@@ -197,7 +198,7 @@ mod tests {
     #[test]
     fn golden() {
         assert_eq!(
-            explanation(&samples::explanation()),
+            explanation(&samples::explanation(), Style::PLAIN),
             "\
 packet   203.0.113.9:51812 -> 192.0.2.10:443/tcp, of an established connection
 service  web (number 1): dnat, pool web, slots move, maglev
@@ -228,17 +229,17 @@ NUMBER   BACKEND         NAMED BY        FLAGS          NEXT HOP
             ),
         ] {
             told.verdict.action = action;
-            let text = explanation(&told);
+            let text = explanation(&told, Style::PLAIN);
             assert!(text.contains(&format!("\nverdict  {line}\n")), "{text}");
         }
         let service = told.service.as_mut().unwrap();
         service.policy = Policy::RoundRobin;
         (service.moving, service.tracked) = (false, true);
-        let text = explanation(&told);
+        let text = explanation(&told, Style::PLAIN);
         let line = "pool web, at rest, round-robin, every flow is recorded\n";
         assert!(text.contains(line), "{text}");
         (told.service, told.slot) = (None, None);
         told.backends.clear();
-        assert_eq!(explanation(&told).lines().count(), 4);
+        assert_eq!(explanation(&told, Style::PLAIN).lines().count(), 4);
     }
 }

@@ -2,14 +2,14 @@
 
 use xlb_control::api::HealthStatus;
 
-use super::{layout, or_dash};
+use super::{Style, layout, or_dash};
 use crate::cli::{
     units::{duration_s, latency_us},
     values::name,
 };
 
 /// A line for each backend of each service.
-pub(in crate::cli) fn table(health: &[HealthStatus]) -> String {
+pub(in crate::cli) fn table(health: &[HealthStatus], style: Style) -> String {
     let headers = [
         "SERVICE",
         "POOL",
@@ -22,6 +22,7 @@ pub(in crate::cli) fn table(health: &[HealthStatus]) -> String {
         "LATENCY",
     ];
     layout(
+        style,
         headers,
         health.iter().map(|health| {
             [
@@ -47,7 +48,7 @@ mod tests {
     #[test]
     fn golden() {
         assert_eq!(
-            table(&samples::health()),
+            table(&samples::health(), Style::PLAIN),
             "\
 SERVICE   POOL   BACKEND         STATE   REASON   DETAIL            RISE/FALL   SINCE   LATENCY
 web       web    10.0.1.7:8080   up      L4OK     connected         14/0        3m12s   412us

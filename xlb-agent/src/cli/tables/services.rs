@@ -4,19 +4,32 @@ use std::net::SocketAddr;
 
 use xlb_control::{api::ServiceStatus, config::Udp};
 
-use super::layout;
+use super::{Style, always, layout, wide};
 use crate::cli::{
     units::{bytes, count},
     values::name,
 };
 
 /// A line for each service.
-pub(in crate::cli) fn table(services: &[ServiceStatus]) -> String {
+pub(in crate::cli) fn table(services: &[ServiceStatus], style: Style) -> String {
     let headers = [
-        "SERVICE", "VIP", "FORWARD", "POOL", "POLICY", "HEALTH", "BACKENDS", "ORIGIN", "CONNS",
-        "PACKETS", "BYTES",
+        always("SERVICE"),
+        always("VIP"),
+        always("FORWARD"),
+        always("POOL"),
+        always("POLICY"),
+        always("HEALTH"),
+        always("BACKENDS"),
+        wide("ALL-DOWN"),
+        always("ORIGIN"),
+        always("CONNS"),
+        always("PACKETS"),
+        always("BYTES"),
+        wide("REPLIES"),
+        wide("REPLY-BYTES"),
     ];
     layout(
+        style,
         headers,
         services.iter().map(|service| {
             [
@@ -27,17 +40,20 @@ pub(in crate::cli) fn table(services: &[ServiceStatus]) -> String {
                 policy(service),
                 name(&service.health),
                 format!("{}/{}", service.accepting, service.backends),
+                name(&service.all_down),
                 name(&service.origin),
                 count(service.counters.connections),
                 count(service.counters.packets),
                 bytes(service.counters.bytes),
+                count(service.counters.reply_packets),
+                bytes(service.counters.reply_bytes),
             ]
         }),
     )
 }
 
 /// Everything about one service, a line for each fact.
-pub(in crate::cli) fn show(service: &ServiceStatus) -> String {
+pub(in crate::cli) fn show(service: &ServiceStatus, _: Style) -> String {
     let counters = &service.counters;
     let facts = [
         ("service", service.name.clone()),
@@ -96,7 +112,7 @@ mod tests {
     #[test]
     fn golden_list() {
         assert_eq!(
-            table(&samples::services()),
+            table(&samples::services(), Style::PLAIN),
             "\
 SERVICE     VIP                     FORWARD   POOL   POLICY                HEALTH     BACKENDS   ORIGIN   CONNS   PACKETS   BYTES
 web         192.0.2.10:443/tcp      dnat      web    least-connections     up         3/3        file     871     12.3k     1.5 MiB
@@ -108,7 +124,7 @@ dns-front   [2001:db8::53]:53/udp   l2-dsr    dns    maglev by client-ip   degra
     #[test]
     fn golden_show() {
         assert_eq!(
-            show(&samples::services()[0]),
+            show(&samples::services()[0], Style::PLAIN),
             "\
 service      web
 vip          192.0.2.10:443/tcp

@@ -6,7 +6,7 @@ use xlb_control::api::{
     InterfaceStatus, MapStatus, PoolStatus, ProgramStatus, ReasonCount, Status,
 };
 
-use super::{changes, layout, or_dash, services};
+use super::{Style, changes, layout, or_dash, services};
 use crate::cli::{
     units::{bytes, count, duration_s, percent},
     values::name,
@@ -16,22 +16,22 @@ use crate::cli::{
 const REASONS_MAX: usize = 10;
 
 /// What holds for the agent, in paragraphs.
-pub(in crate::cli) fn overview(status: &Status) -> String {
-    let mut paragraphs = vec![head(status), interfaces(&status.interfaces)];
+pub(in crate::cli) fn overview(status: &Status, style: Style) -> String {
+    let mut paragraphs = vec![head(status), interfaces(&status.interfaces, style)];
     if !status.pools.is_empty() {
-        paragraphs.push(pools(&status.pools));
+        paragraphs.push(pools(&status.pools, style));
     }
     if !status.services.is_empty() {
-        paragraphs.push(services::table(&status.services));
+        paragraphs.push(services::table(&status.services, style));
     }
     if !status.changes.is_empty() {
-        paragraphs.push(changes::table(&status.changes));
+        paragraphs.push(changes::table(&status.changes, style));
     }
     if !status.maps.is_empty() {
-        paragraphs.push(maps(&status.maps));
+        paragraphs.push(maps(&status.maps, style));
     }
     if !status.reasons.is_empty() {
-        paragraphs.push(reasons(&status.reasons));
+        paragraphs.push(reasons(&status.reasons, style));
     }
     paragraphs.join("\n")
 }
@@ -86,8 +86,9 @@ pub(super) fn loaded(program: &ProgramStatus) -> String {
     )
 }
 
-pub(super) fn interfaces(interfaces: &[InterfaceStatus]) -> String {
+pub(super) fn interfaces(interfaces: &[InterfaceStatus], style: Style) -> String {
     layout(
+        style,
         ["INTERFACE", "INDEX", "MODE", "LINK"],
         interfaces.iter().map(|interface| {
             let link = match (interface.index, interface.up) {
@@ -105,8 +106,9 @@ pub(super) fn interfaces(interfaces: &[InterfaceStatus]) -> String {
     )
 }
 
-fn pools(pools: &[PoolStatus]) -> String {
+fn pools(pools: &[PoolStatus], style: Style) -> String {
     layout(
+        style,
         ["POOL", "BACKENDS", "RING-SLOTS", "RING-HASH", "MOVING"],
         pools.iter().map(|pool| {
             [
@@ -132,8 +134,9 @@ fn moving(pool: &PoolStatus) -> String {
     }
 }
 
-fn maps(maps: &[MapStatus]) -> String {
+fn maps(maps: &[MapStatus], style: Style) -> String {
     layout(
+        style,
         ["MAP", "USED", "CAPACITY", "FILL", "MEMORY"],
         maps.iter().map(|map| {
             [
@@ -147,18 +150,26 @@ fn maps(maps: &[MapStatus]) -> String {
     )
 }
 
-fn reasons(reasons: &[ReasonCount]) -> String {
+fn reasons(reasons: &[ReasonCount], style: Style) -> String {
     let mut most_first: Vec<&ReasonCount> = reasons.iter().collect();
     most_first.sort_by_key(|reason| Reverse(reason.packets));
     layout(
+        style,
         ["REASON", "ACTION", "PACKETS"],
-        most_first.into_iter().take(REASONS_MAX).map(|reason| {
-            [
-                reason.reason.clone(),
-                reason.action.clone(),
-                count(reason.packets),
-            ]
-        }),
+        most_first
+            .into_iter()
+            .take(if style.is_wide {
+                usize::MAX
+            } else {
+                REASONS_MAX
+            })
+            .map(|reason| {
+                [
+                    reason.reason.clone(),
+                    reason.action.clone(),
+                    count(reason.packets),
+                ]
+            }),
     )
 }
 
@@ -170,7 +181,7 @@ mod tests {
     #[test]
     fn golden() {
         assert_eq!(
-            overview(&samples::status()),
+            overview(&samples::status(), Style::PLAIN),
             "\
 health   degraded
 agent    0.1.0, pid 4711, up 3m12s
@@ -213,7 +224,7 @@ not-ours    pass     120
         (status.pools, status.services) = (Vec::new(), Vec::new());
         status.changes = Vec::new();
         (status.maps, status.reasons) = (Vec::new(), Vec::new());
-        let text = overview(&status);
+        let text = overview(&status, Style::PLAIN);
         assert_eq!(text.matches("\n\n").count(), 1, "{text}");
         assert!(!text.contains("refused"), "{text}");
     }
@@ -223,7 +234,7 @@ not-ours    pass     120
         let mut status = samples::status();
         let rare = status.reasons[0].clone();
         status.reasons.resize(20, rare);
-        let text = reasons(&status.reasons);
+        let text = reasons(&status.reasons, Style::PLAIN);
         assert_eq!(text.lines().count(), 1 + REASONS_MAX);
         assert!(text.lines().nth(1).unwrap().starts_with("forwarded"));
     }

@@ -125,7 +125,8 @@ Example:
     /// Show what holds for the agent, its program, pools and services.
     ///
     /// The exit code is 0 when all is well; 1 when a service is not fully up, an interface is
-    /// detached or down, or the last reload was refused; and 3 when no agent answers.
+    /// detached or down, or the last reload was refused; and 3 when no agent answers: then the
+    /// pinned maps are read, which only root may.
     #[command(after_help = "Example:\n  xlb-agent status -o json")]
     Status,
     /// Show the health of backends, and why it is what it is.

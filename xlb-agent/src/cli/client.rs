@@ -1,5 +1,7 @@
 //! Commands that are requests to the agent.
 
+use std::path::Path;
+
 use anyhow::Context;
 use xlb_control::api::{Client, ClientError, ServiceHealth, Status};
 
@@ -10,6 +12,7 @@ use super::{
     args_service::ServiceCommand,
     backend_host, drain, names, print, tables,
 };
+use crate::{daemon, options::DEFAULT_CONFIG};
 
 /// Runs a conversation with the agent to its end.
 pub(super) fn block_on<T>(
@@ -32,11 +35,24 @@ pub(super) fn status(global: &Global) -> anyhow::Result<Exit> {
             // One that hangs is as good as none to who watches.
             Err(error) if is_agent_down(&error) || matches!(error, ClientError::Timeout { .. }) => {
                 eprintln!("error: {:#}", anyhow::Error::from(error));
+                show_what_is_pinned(global)?;
                 Ok(Exit::AgentDown)
             }
             Err(error) => Err(error.into()),
         }
     })
+}
+
+/// Prints what the maps say by themselves, as far as they can be read.
+fn show_what_is_pinned(global: &Global) -> anyhow::Result<()> {
+    let options = global.options(Path::new(DEFAULT_CONFIG))?;
+    match daemon::pinned_status(&options) {
+        Ok(status) => print::answer(global.output, &status, tables::pinned),
+        Err(error) => {
+            eprintln!("the pinned maps can't be read either: {error:#}");
+            Ok(())
+        }
+    }
 }
 
 /// Whether nothing in a status asks for the operator.

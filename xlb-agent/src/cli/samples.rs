@@ -5,8 +5,8 @@ use xlb_control::{
         BackendState, BackendStatus, Change, ChangeStatus, Counters, Diff, DiffKind,
         ExplainRequest, ExplainedAction, ExplainedBackend, ExplainedRecord, ExplainedService,
         ExplainedSlot, ExplainedVerdict, Explanation, FlowsCut, HealthStatus, InterfaceStatus,
-        MapStatus, Origin, PoolDiff, PoolStatus, ProgramStatus, ReasonCount, ServiceDiff,
-        ServiceHealth, ServiceStatus, SlotsDiff, Status,
+        LastReload, MapStatus, Origin, PoolDiff, PoolStatus, ProgramStatus, ReasonCount,
+        RecentDrops, ServiceDiff, ServiceHealth, ServiceStatus, SlotsDiff, Status,
     },
     config::{Affinity, AllDown, Forward, Policy, Protocol, Udp},
 };
@@ -146,6 +146,23 @@ pub(super) fn status() -> Status {
         uptime_s: 192,
         config: "/etc/xlb/xlb.toml".to_owned(),
         config_revision: 3,
+        config_sha256: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+            .to_owned(),
+        last_reload: Some(LastReload {
+            ago_s: 61,
+            accepted: false,
+        }),
+        services_by_health: [(ServiceHealth::Up, 1), (ServiceHealth::Degraded, 1)].into(),
+        backends_by_state: [(BackendState::Up, 5), (BackendState::Draining, 1)].into(),
+        moving_slots: 5461,
+        recent_drops: RecentDrops {
+            seconds: 62,
+            reasons: vec![ReasonCount {
+                reason: "all-down".to_owned(),
+                action: "drop".to_owned(),
+                packets: 17,
+            }],
+        },
         last_reload_error: Some("/etc/xlb/xlb.toml:7:1: unknown key `ports`".to_owned()),
         health: ServiceHealth::Degraded,
         program: ProgramStatus {

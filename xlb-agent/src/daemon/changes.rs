@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    time::Instant,
 };
 
 use xlb_control::{
@@ -14,7 +15,7 @@ use xlb_control::{
 };
 
 use super::{
-    Daemon, api::Caller, interfaces::Interfaces, known, now_s, spec, state, warn_of_stale,
+    Daemon, api::Caller, files, interfaces::Interfaces, known, now_s, spec, state, warn_of_stale,
     world::NextHops,
 };
 use crate::{diff, engine::Pools, plan::Intent};
@@ -109,9 +110,9 @@ impl Daemon {
             "reloading {}",
             self.options.config.display()
         );
-        let outcome = Config::load(&self.options.config)
+        let outcome = files::load(&self.options.config)
             .map_err(|error| error.to_string())
-            .and_then(|loaded| {
+            .and_then(|(loaded, sha256)| {
                 self.acceptable(&loaded.config)?;
                 let mut warnings: Vec<String> =
                     loaded.warnings.iter().map(ToString::to_string).collect();
@@ -125,6 +126,7 @@ impl Daemon {
                 }
                 self.take_over(loaded.config, self.changes.clone())
                     .map_err(|error| format!("{error:#}"))?;
+                self.file_sha256 = sha256;
                 self.vips.announce_again();
                 Ok(Changed {
                     done: vec![format!("{} is in force", self.options.config.display())],
@@ -134,6 +136,7 @@ impl Daemon {
         if let Err(error) = &outcome {
             tracing::error!("{error}");
         }
+        self.last_reload = Some((Instant::now(), outcome.is_ok()));
         self.reloads.add(outcome.is_ok());
         self.last_reload_error = outcome.as_ref().err().cloned();
         outcome

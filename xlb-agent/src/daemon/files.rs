@@ -1,13 +1,33 @@
-//! Files that the agent may have open: each probe in flight holds one.
+//! The configuration file with its hash; and how many files the agent may have open: each probe in
+//! flight holds one.
+
+use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use xlb_control::health::MAX_PROBES_IN_FLIGHT;
+use sha2::{Digest, Sha256};
+use xlb_control::{
+    config::{self, Config, ConfigError, Loaded},
+    health::MAX_PROBES_IN_FLIGHT,
+};
 
 /// Files besides those of probes: a few dozen of maps and netlink, and clients of the control API.
 const OWN_FILES: u64 = 256;
 
 /// The limit under which all probes may be in flight.
 const ENOUGH: u64 = MAX_PROBES_IN_FLIGHT as u64 + OWN_FILES;
+
+/// Reads a configuration file; gives its SHA-256 in hexadecimal digits, too.
+pub(super) fn load(path: &Path) -> Result<(Loaded, String), ConfigError> {
+    let text = config::read(path)?;
+    let name = path.display().to_string();
+    let loaded = Config::parse(&name, &text).map_err(ConfigError::Invalid)?;
+    Ok((loaded, sha256(&text)))
+}
+
+fn sha256(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Raises the limit of open files as far as probes need it, and says how many of these may be in
 /// flight. The hard limit stays: it is the operator's.

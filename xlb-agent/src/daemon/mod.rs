@@ -47,13 +47,18 @@ use xlb_control::{
     health::{HealthEvent, State, Target},
 };
 
-pub use self::{alone::unload, explain::explain_alone};
+pub use self::{
+    alone::unload,
+    explain::explain_alone,
+    report::pinned::{PinnedService, PinnedStatus, pinned_status},
+};
 use self::{
     api::{Caller, Command},
     clients::{Clients, Missed},
     interfaces::Interfaces,
     metrics::Reloads,
     probes::{Probes, known},
+    report::drops::Drops,
     rounds::Rounds,
     spec::spec,
     vips::Vips,
@@ -119,6 +124,11 @@ struct Daemon {
     reloads: Reloads,
     revision: u64,
     last_reload_error: Option<String>,
+    /// When the file was to be read again last, and whether it was taken.
+    last_reload: Option<(Instant, bool)>,
+    /// Of the file that is in force.
+    file_sha256: String,
+    drops: Drops,
 }
 
 /// CLOCK_MONOTONIC in seconds: the clock of the maps.
@@ -129,7 +139,7 @@ fn now_s() -> u32 {
 
 impl Daemon {
     async fn start(options: Options) -> anyhow::Result<Self> {
-        let loaded = Config::load(&options.config)?;
+        let (loaded, file_sha256) = files::load(&options.config)?;
         if !loaded.warnings.is_empty() {
             tracing::warn!("{}", loaded.warnings);
         }
@@ -188,6 +198,9 @@ impl Daemon {
             reloads: Reloads::at_start(),
             revision: 0,
             last_reload_error: None,
+            last_reload: None,
+            file_sha256,
+            drops: Drops::default(),
         };
         daemon.intents = daemon.intents_of(&daemon.merged.admin, &daemon.merged.admin);
         // What the maps say of backends is what is known of them, before anything is planned.
@@ -339,6 +352,7 @@ impl Daemon {
 
     fn on_tick(&mut self) -> anyhow::Result<()> {
         self.age_clients();
+        self.note_drops();
         let now_s = now_s();
         let due: Vec<String> = self
             .engine

@@ -76,6 +76,15 @@ pub fn pinned_maps(pin_dir: &Path) -> Result<Maps, DataplaneError> {
     Maps::open(|name| pins.map(name))
 }
 
+/// What is loaded, attached and how full, from the pins alone: nothing is made or repaired.
+///
+/// # Errors
+///
+/// As for [`pinned_maps`], or when the program is not pinned.
+pub fn pinned_status(pin_dir: &Path, maps: &Maps) -> Result<Status, DataplaneError> {
+    status::pinned(&Pins::new(pin_dir, BALANCER), maps)
+}
+
 /// What [`Dataplane::open`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adopted {

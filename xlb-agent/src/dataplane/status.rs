@@ -8,6 +8,8 @@ use super::{
     Dataplane,
     attach::{self, AttachMode},
     error::{DataplaneError, Doing},
+    maps::Maps,
+    pins::{Pins, interface_name},
     sys,
 };
 
@@ -100,9 +102,40 @@ pub(super) fn status(dataplane: &Dataplane) -> Result<Status, DataplaneError> {
             })
         })
         .collect::<Result<_, DataplaneError>>()?;
-    let maps = dataplane
-        .maps
-        .used()
+    Ok(Status {
+        program: program(dataplane.program.as_fd(), dataplane.spec.features)?,
+        interfaces,
+        maps: maps(&dataplane.maps)?,
+    })
+}
+
+/// The same from what is pinned, while no agent runs. Features are not known then.
+pub(super) fn pinned(pins: &Pins, maps: &Maps) -> Result<Status, DataplaneError> {
+    let path = pins.program();
+    let opened = sys::open_pin(&path);
+    let opened = opened.doing(|| format!("open the pinned program {}", path.display()))?;
+    let links = pins.pinned_links()?;
+    let interfaces = links
+        .iter()
+        .filter(|link| link.ifindex != 0)
+        .map(|link| {
+            Ok(InterfaceStatus {
+                name: interface_name(link.ifindex),
+                ifindex: link.ifindex,
+                mode: attach::mode_of(link.ifindex)?,
+                link_id: Some(link.id),
+            })
+        })
+        .collect::<Result<_, DataplaneError>>()?;
+    Ok(Status {
+        program: program(opened.as_fd(), 0)?,
+        interfaces,
+        maps: self::maps(maps)?,
+    })
+}
+
+fn maps(maps: &Maps) -> Result<Vec<MapStatus>, DataplaneError> {
+    maps.used()
         .into_iter()
         .map(|(name, map, used)| {
             let asking = || format!("ask for the properties of {name}");
@@ -115,12 +148,7 @@ pub(super) fn status(dataplane: &Dataplane) -> Result<Status, DataplaneError> {
                 memory_bytes: memory_bytes(map),
             })
         })
-        .collect::<Result<_, DataplaneError>>()?;
-    Ok(Status {
-        program: program(dataplane.program.as_fd(), dataplane.spec.features)?,
-        interfaces,
-        maps,
-    })
+        .collect()
 }
 
 /// Entries in a value of a map: the arenas hold blocks of them.

@@ -1,6 +1,9 @@
 //! The bodies of the control API's requests and answers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,10 +22,25 @@ pub struct Status {
     pub config: String,
     /// Counts applied configurations, from 1.
     pub config_revision: u64,
+    /// SHA-256 of the file that is in force, as `sha256sum` prints it.
+    #[serde(default)]
+    pub config_sha256: String,
+    /// The last reload, if there was one.
+    #[serde(default)]
+    pub last_reload: Option<LastReload>,
     /// Why the last reload was refused, if it was.
     pub last_reload_error: Option<String>,
     /// The worst of what holds for the services.
     pub health: ServiceHealth,
+    /// Services by what holds for them.
+    #[serde(default)]
+    pub services_by_health: BTreeMap<ServiceHealth, u32>,
+    /// Backends of all pools by state.
+    #[serde(default)]
+    pub backends_by_state: BTreeMap<BackendState, u32>,
+    /// Slots of all rings that are marked as moving.
+    #[serde(default)]
+    pub moving_slots: u64,
     /// The XDP program.
     pub program: ProgramStatus,
     /// Interfaces that packets are taken from.
@@ -36,6 +54,27 @@ pub struct Status {
     /// How full the maps are.
     pub maps: Vec<MapStatus>,
     /// Packets by the reason of their exit from the program, those that are not 0.
+    pub reasons: Vec<ReasonCount>,
+    /// Packets that were dropped lately, by reason.
+    #[serde(default)]
+    pub recent_drops: RecentDrops,
+}
+
+/// The last time that the file was to be read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastReload {
+    /// Seconds since then.
+    pub ago_s: u64,
+    /// Whether it was taken; if not, what was in force stayed so.
+    pub accepted: bool,
+}
+
+/// Packets that were dropped in the last minute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecentDrops {
+    /// Seconds that are looked back: a minute or a little more, and less right after the start.
+    pub seconds: u64,
+    /// Packets by reason, those that are not 0.
     pub reasons: Vec<ReasonCount>,
 }
 
@@ -164,7 +203,7 @@ pub struct Counters {
 }
 
 /// State of a backend as the data path uses it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BackendState {
     /// Gets new connections.
@@ -258,7 +297,7 @@ pub struct MapStatus {
 }
 
 /// How many packets left the program for a reason.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasonCount {
     /// Name of the reason.
     pub reason: String,

@@ -6,6 +6,7 @@ mod changes;
 mod diff;
 mod explain;
 mod health;
+mod pinned;
 mod services;
 mod status;
 
@@ -16,6 +17,7 @@ pub(super) use backends::table as backends;
 pub(super) use diff::differences as diff;
 pub(super) use explain::explanation;
 pub(super) use health::table as health;
+pub(super) use pinned::overview as pinned;
 pub(super) use services::{show as service, table as services};
 pub(super) use status::overview as status;
 

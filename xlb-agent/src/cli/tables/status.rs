@@ -1,9 +1,9 @@
 //! `status`: an overview that fits on a screen for a handful of services.
 
-use std::{cmp::Reverse, fmt::Write};
+use std::{cmp::Reverse, collections::BTreeMap, fmt::Write};
 
 use xlb_control::api::{
-    InterfaceStatus, MapStatus, PoolStatus, ProgramStatus, ReasonCount, Status,
+    InterfaceStatus, MapStatus, PoolStatus, ProgramStatus, ReasonCount, RecentDrops, Status,
 };
 
 use super::{Style, changes, layout, or_dash, services};
@@ -54,8 +54,17 @@ fn head(status: &Status) -> String {
     );
     line(
         "config",
-        &format!("{}, revision {}", status.config, status.config_revision),
+        &format!(
+            "{}, revision {}, sha256 {}",
+            status.config,
+            status.config_revision,
+            short(&status.config_sha256)
+        ),
     );
+    if let Some(reload) = status.last_reload.filter(|reload| reload.accepted) {
+        let ago = duration_s(reload.ago_s);
+        line("reload", &format!("the last one was taken {ago} ago"));
+    }
     if let Some(error) = &status.last_reload_error {
         line("reload", "the last one was refused, and changed nothing:");
         for part in error.lines() {
@@ -63,7 +72,39 @@ fn head(status: &Status) -> String {
         }
     }
     line("program", &program(&status.program));
+    line("services", &tally(&status.services_by_health));
+    line("backends", &tally(&status.backends_by_state));
+    line("moving", &format!("{} slots", status.moving_slots));
+    line("drops", &drops(&status.recent_drops));
     text
+}
+
+/// Enough of a hash to tell files apart.
+fn short(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
+}
+
+fn tally<T: serde::Serialize>(counts: &BTreeMap<T, u32>) -> String {
+    if counts.is_empty() {
+        return "none".to_owned();
+    }
+    let counts = counts.iter();
+    let parts: Vec<String> = counts
+        .map(|(what, n)| format!("{n} {}", name(what)))
+        .collect();
+    parts.join(", ")
+}
+
+fn drops(drops: &RecentDrops) -> String {
+    let within = format!("in the last {}", duration_s(drops.seconds));
+    if drops.reasons.is_empty() {
+        return format!("none {within}");
+    }
+    let reasons = drops.reasons.iter();
+    let parts: Vec<String> = reasons
+        .map(|drop| format!("{} {}", count(drop.packets), drop.reason))
+        .collect();
+    format!("{} {within}", parts.join(", "))
 }
 
 fn program(program: &ProgramStatus) -> String {
@@ -134,7 +175,7 @@ fn moving(pool: &PoolStatus) -> String {
     }
 }
 
-fn maps(maps: &[MapStatus], style: Style) -> String {
+pub(super) fn maps(maps: &[MapStatus], style: Style) -> String {
     layout(
         style,
         ["MAP", "USED", "CAPACITY", "FILL", "MEMORY"],
@@ -150,7 +191,7 @@ fn maps(maps: &[MapStatus], style: Style) -> String {
     )
 }
 
-fn reasons(reasons: &[ReasonCount], style: Style) -> String {
+pub(super) fn reasons(reasons: &[ReasonCount], style: Style) -> String {
     let mut most_first: Vec<&ReasonCount> = reasons.iter().collect();
     most_first.sort_by_key(|reason| Reverse(reason.packets));
     layout(
@@ -185,10 +226,14 @@ mod tests {
             "\
 health   degraded
 agent    0.1.0, pid 4711, up 3m12s
-config   /etc/xlb/xlb.toml, revision 3
+config   /etc/xlb/xlb.toml, revision 3, sha256 0123456789ab
 reload   the last one was refused, and changed nothing:
          /etc/xlb/xlb.toml:7:1: unknown key `ports`
 program  id 42; 12.0 KiB translated, 7.1 KiB machine code, 23.4k instructions verified; features: ipv4, dnat
+services 1 up, 1 degraded
+backends 5 up, 1 draining
+moving   5461 slots
+drops    17 all-down in the last 1m2s
 
 INTERFACE   INDEX   MODE     LINK
 eth0        2       native   up

@@ -1,15 +1,19 @@
 //! What the daemon tells of itself.
 
 mod backends;
+pub(super) mod drops;
+pub(super) mod pinned;
 mod pools;
 mod services;
+
+use std::{collections::BTreeMap, time::Instant};
 
 use tokio::sync::oneshot;
 use xlb_common::{maps::feature, reason::Reason};
 use xlb_control::{
     api::{
-        ChangeStatus, Counters, InterfaceStatus, MapStatus, ProgramStatus, ReasonCount,
-        ServiceHealth, ServiceStatus, Status,
+        BackendState, ChangeStatus, Counters, InterfaceStatus, LastReload, MapStatus, PoolStatus,
+        ProgramStatus, ReasonCount, RecentDrops, ServiceHealth, ServiceStatus, Status,
     },
     config::{Forward, overrides},
 };
@@ -46,28 +50,9 @@ impl Daemon {
         let dataplane = self.engine.dataplane.status();
         let (program, interfaces, maps) = match dataplane {
             Ok(status) => (
-                ProgramStatus {
-                    id: status.program.id,
-                    features: feature::ALL
-                        .iter()
-                        .filter(|(bit, _)| status.program.features & bit != 0)
-                        .map(|&(_, name)| name.to_owned())
-                        .collect(),
-                    translated_bytes: status.program.translated_bytes,
-                    jited_bytes: status.program.jited_bytes,
-                    verified_instructions: status.program.verified_instructions,
-                },
+                program_status(&status.program),
                 self.interfaces(&status.interfaces),
-                status
-                    .maps
-                    .iter()
-                    .map(|map| MapStatus {
-                        name: map.name.to_owned(),
-                        used: map.used,
-                        capacity: map.entries,
-                        bytes: map.memory_bytes.unwrap_or(0),
-                    })
-                    .collect(),
+                map_status(&status.maps),
             ),
             Err(error) => {
                 tracing::error!(%error, "reading the program's state");
@@ -81,12 +66,28 @@ impl Daemon {
                 (program, Vec::new(), Vec::new())
             }
         };
+        let pools: Vec<PoolStatus> = self
+            .merged
+            .config
+            .pools
+            .values()
+            .map(|pool| self.pool_status(pool))
+            .collect();
+        let mut services_by_health = BTreeMap::new();
+        for service in &services {
+            *services_by_health.entry(service.health).or_default() += 1;
+        }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs(),
             config: self.options.config.display().to_string(),
             config_revision: self.revision,
+            config_sha256: self.file_sha256.clone(),
+            last_reload: self.last_reload.map(|(at, accepted)| LastReload {
+                ago_s: at.elapsed().as_secs(),
+                accepted,
+            }),
             last_reload_error: self.last_reload_error.clone(),
             health: services
                 .iter()
@@ -95,17 +96,49 @@ impl Daemon {
                 .unwrap_or(ServiceHealth::Up),
             program,
             interfaces,
-            pools: self
-                .merged
-                .config
-                .pools
-                .values()
-                .map(|pool| self.pool_status(pool))
-                .collect(),
+            services_by_health,
+            backends_by_state: self.backends_by_state(),
+            moving_slots: pools.iter().map(|pool| u64::from(pool.moving_slots)).sum(),
+            pools,
+            recent_drops: self.recent_drops(),
             reasons: self.reasons(&services),
             services,
             changes: self.changes_kept(),
             maps,
+        }
+    }
+
+    fn backends_by_state(&self) -> BTreeMap<BackendState, u32> {
+        let mut states = BTreeMap::new();
+        for pool in self.merged.config.pools.values() {
+            for backend in &pool.backends {
+                let endpoint = backend.endpoint();
+                let entry = self.engine.backend(&pool.name, endpoint);
+                let flags = entry.map_or(0, |(_, entry)| entry.flags);
+                let state = self.state_of(pool, endpoint, flags);
+                *states.entry(state).or_default() += 1;
+            }
+        }
+        states
+    }
+
+    fn recent_drops(&self) -> RecentDrops {
+        let counted = self.engine.dataplane.maps().reasons.reasons();
+        counted.map_or_else(
+            |_| RecentDrops::default(),
+            |counts| self.drops.since(&counts, Instant::now()),
+        )
+    }
+
+    /// Notes from time to time what was dropped so far.
+    pub(super) fn note_drops(&mut self) {
+        let now = Instant::now();
+        if !self.drops.is_due(now) {
+            return;
+        }
+        match self.engine.dataplane.maps().reasons.reasons() {
+            Ok(counts) => self.drops.add(counts, now),
+            Err(error) => tracing::error!(%error, "reading the counters of reasons"),
         }
     }
 
@@ -188,6 +221,31 @@ impl Daemon {
             })
             .collect()
     }
+}
+
+fn program_status(program: &dataplane::ProgramStatus) -> ProgramStatus {
+    let features = feature::ALL.iter();
+    ProgramStatus {
+        id: program.id,
+        features: features
+            .filter(|(bit, _)| program.features & bit != 0)
+            .map(|&(_, name)| name.to_owned())
+            .collect(),
+        translated_bytes: program.translated_bytes,
+        jited_bytes: program.jited_bytes,
+        verified_instructions: program.verified_instructions,
+    }
+}
+
+fn map_status(maps: &[dataplane::MapStatus]) -> Vec<MapStatus> {
+    let maps = maps.iter();
+    maps.map(|map| MapStatus {
+        name: map.name.to_owned(),
+        used: map.used,
+        capacity: map.entries,
+        bytes: map.memory_bytes.unwrap_or(0),
+    })
+    .collect()
 }
 
 fn add(a: Counters, b: Counters) -> Counters {

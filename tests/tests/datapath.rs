@@ -41,6 +41,8 @@ mod replies;
 mod rest;
 #[path = "datapath/rig.rs"]
 mod rig;
+#[path = "datapath/sctp.rs"]
+mod sctp;
 #[path = "datapath/second_chance.rs"]
 mod second_chance;
 #[path = "datapath/slots.rs"]

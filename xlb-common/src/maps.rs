@@ -116,6 +116,8 @@ pub mod feature {
     pub const GUE: u32 = 1 << 10;
     /// Services of this host's own stack.
     pub const LOCAL: u32 = 1 << 11;
+    /// Services of SCTP.
+    pub const SCTP: u32 = 1 << 12;
 
     /// Every feature with its name.
     pub const ALL: &[(u32, &str)] = &[
@@ -131,6 +133,7 @@ pub mod feature {
         (SECOND_CHANCE, "second-chance"),
         (GUE, "gue"),
         (LOCAL, "local"),
+        (SCTP, "sctp"),
     ];
 }
 
@@ -149,6 +152,8 @@ pub mod protocol {
     pub const IPV6: u8 = 41;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
 }
 
 /// How a service's packets reach its backends: the byte in [`Service::forward`].

@@ -2,7 +2,7 @@
 
 use xlb_common::{
     maps::{Backend, Service},
-    wire::TcpHeader,
+    wire::{SctpHeader, TcpHeader},
 };
 
 use crate::{
@@ -21,11 +21,19 @@ pub fn forwarded<F: Family>(service: &Service, backend: &Backend, packet: &Packe
     unsafe {
         (*counters).packets += 1;
         (*counters).bytes += packet.frame_bytes;
-        if let Transport::Tcp { flags, .. } = packet.transport
-            && TcpHeader::opens(flags)
-        {
+        if opens(packet.transport) {
             (*counters).connections += 1;
         }
+    }
+}
+
+/// Whether a packet opens a connection or an association.
+#[inline(always)]
+const fn opens(transport: Transport) -> bool {
+    match transport {
+        Transport::Tcp { flags, .. } => TcpHeader::opens(flags),
+        Transport::Sctp { chunk_type, .. } => SctpHeader::opens(chunk_type),
+        _ => false,
     }
 }
 

@@ -2,14 +2,15 @@
 
 use xlb_common::{
     flow,
-    maps::protocol,
+    maps::{feature, protocol},
     reason::Reason,
-    wire::{IcmpHeader, TcpHeader, UdpHeader},
+    wire::{IcmpHeader, SctpHeader, TcpHeader, UdpHeader},
 };
 
 use crate::{
     family::Family,
     frame::{Frame, Layout},
+    globals,
 };
 
 /// A parsed packet of one address family.
@@ -77,6 +78,13 @@ pub enum Transport {
         /// Ports.
         ports: Ports,
     },
+    /// SCTP.
+    Sctp {
+        /// Ports.
+        ports: Ports,
+        /// Type of the first chunk.
+        chunk_type: u8,
+    },
     /// ICMP or ICMPv6.
     Icmp,
     /// A fragment, whose ports are not known.
@@ -87,7 +95,7 @@ pub enum Transport {
     Other,
 }
 
-/// Ports of TCP or UDP, in network byte order.
+/// Ports of TCP, UDP or SCTP, in network byte order.
 #[derive(Clone, Copy)]
 pub struct Ports {
     /// Source port.
@@ -117,6 +125,7 @@ impl Transport {
         match self {
             Self::Tcp { ports, .. } => Some((protocol::TCP, ports)),
             Self::Udp { ports } => Some((protocol::UDP, ports)),
+            Self::Sctp { ports, .. } => Some((protocol::SCTP, ports)),
             Self::Icmp | Self::Fragment | Self::Truncated | Self::Other => None,
         }
     }
@@ -141,6 +150,8 @@ pub fn transport<F: Family>(
         udp::<F>(frame, payload_bytes)
     } else if number == F::ICMP {
         icmp(payload_bytes)
+    } else if globals::has(feature::SCTP) && number == protocol::SCTP {
+        sctp::<F>(frame, payload_bytes)
     } else {
         Ok(Transport::Other)
     };
@@ -192,5 +203,23 @@ fn udp<F: Family>(
             source_be: header.source_port_be,
             destination_be: header.destination_port_be,
         },
+    })
+}
+
+#[inline(always)]
+fn sctp<F: Family>(
+    frame: &Frame<'_, impl Layout>,
+    payload_bytes: usize,
+) -> Result<Transport, Reason> {
+    let header = frame.at::<SctpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
+    if payload_bytes < SctpHeader::PACKET_BYTES_MIN {
+        return Err(Reason::Truncated);
+    }
+    Ok(Transport::Sctp {
+        ports: Ports {
+            source_be: header.source_port_be,
+            destination_be: header.destination_port_be,
+        },
+        chunk_type: header.chunk_type,
     })
 }

@@ -12,7 +12,7 @@ use xlb_common::{
     reason::Reason,
     rule::{self, Kind, What},
     slot::SlotWord,
-    wire::TcpHeader,
+    wire::{SctpHeader, TcpHeader},
 };
 
 use crate::{
@@ -174,6 +174,19 @@ fn moving<F: Family>(
                 Kind::Syn { isn: sequence }
             } else {
                 Kind::Segment { sequence }
+            }
+        }
+        // An association is followed as a connection of TCP is, by its first packet.
+        Transport::Sctp { chunk_type, .. } => {
+            closes = SctpHeader::closes(chunk_type);
+            if SctpHeader::opens(chunk_type) {
+                Kind::Syn {
+                    isn: SctpHeader::INITIAL,
+                }
+            } else {
+                Kind::Segment {
+                    sequence: SctpHeader::INITIAL + 1,
+                }
             }
         }
         Transport::Udp { .. } if decision.tracks() => Kind::TrackedDatagram,

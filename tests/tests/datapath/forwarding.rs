@@ -15,7 +15,7 @@ use crate::{
 
 /// What should come out for a request to a service of this kind. What stands for the flow in the
 /// outer headers is taken from what did come out; other tests look at it.
-fn expected(rig: &Rig, kind: Kind, request: &Frame) -> Vec<u8> {
+pub(crate) fn expected(rig: &Rig, kind: Kind, request: &Frame) -> Vec<u8> {
     let inner = kind.forwarded(request);
     if ![forward::IPIP, forward::GUE].contains(&kind.forward) {
         return inner.bytes();

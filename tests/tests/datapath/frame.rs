@@ -38,6 +38,8 @@ pub(crate) enum Carries {
     /// The same, with the number that it acknowledges.
     Acknowledgment(u32, u32),
     Udp,
+    /// SCTP whose first chunk, with the payload as its value, is of this type.
+    Sctp(u8),
     EchoRequest,
     EchoReply,
     /// An ICMP or ICMPv6 error of this type and code, with these four bytes before what it quotes,
@@ -91,6 +93,10 @@ impl Frame {
                 builder.tcp_header(header).write(&mut bytes, &self.payload)
             }
             Carries::Udp => builder.udp(from, to).write(&mut bytes, &self.payload),
+            Carries::Sctp(chunk_type) => {
+                let packet = sctp(from, to, chunk_type, &self.payload);
+                builder.write(&mut bytes, IpNumber::SCTP, &packet)
+            }
             Carries::EchoRequest if self.source.is_ipv4() => builder
                 .icmpv4_echo_request(7, 9)
                 .write(&mut bytes, &self.payload),
@@ -128,6 +134,32 @@ impl Frame {
                 IPV6_BYTES
             }
     }
+}
+
+/// A packet of SCTP with one chunk (RFC 9260, section 3).
+fn sctp(from: u16, to: u16, chunk_type: u8, value: &[u8]) -> Vec<u8> {
+    let mut packet = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    packet.extend_from_slice(&0x0a0b_0c0du32.to_be_bytes());
+    packet.extend_from_slice(&[0; 4]);
+    packet.extend_from_slice(&[chunk_type, 0]);
+    packet.extend_from_slice(&(4 + value.len() as u16).to_be_bytes());
+    packet.extend_from_slice(value);
+    packet.resize(packet.len().next_multiple_of(4), 0);
+    let sum = crc32c(&packet);
+    packet[8..12].copy_from_slice(&sum.to_le_bytes());
+    packet
+}
+
+/// CRC32c (RFC 9260, appendix A).
+fn crc32c(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
+        }
+    }
+    !crc
 }
 
 /// Form of a tunnel.

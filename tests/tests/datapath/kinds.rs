@@ -20,7 +20,8 @@ pub(crate) const ALL_FEATURES: u32 = feature::IPV4
     | feature::CLIENT_IP
     | feature::SECOND_CHANCE
     | feature::GUE
-    | feature::LOCAL;
+    | feature::LOCAL
+    | feature::SCTP;
 
 /// The loopback interface of the namespace, which test runs seem to come in on.
 pub(crate) const LOOPBACK: u32 = 1;

@@ -147,7 +147,13 @@ impl Rig {
         array.set(0, block, 0).expect("the block");
     }
 
-    fn put_endpoint(&mut self, reply: bool, at: SocketAddr, protocol: u8, to: EndpointTarget) {
+    pub(crate) fn put_endpoint(
+        &mut self,
+        reply: bool,
+        at: SocketAddr,
+        protocol: u8,
+        to: EndpointTarget,
+    ) {
         let port_be = at.port().to_be();
         match at.ip() {
             IpAddr::V4(address) => {

@@ -17,7 +17,7 @@ pub(super) struct ExplainArgs {
     /// Address, port and protocol that it is for, as in `192.0.2.10:443/tcp`.
     #[arg(long, value_name = "ADDR:PORT/PROTOCOL", value_parser = values::destination)]
     dst: (SocketAddr, Protocol),
-    /// It opens a connection of TCP; without this it belongs to an established one.
+    /// It opens a connection of TCP, or an association of SCTP; without this it belongs to an established one.
     #[arg(long)]
     syn: bool,
     /// Its sequence number.
@@ -37,6 +37,9 @@ impl ExplainArgs {
         let (destination, protocol) = self.dst;
         if protocol == Protocol::Udp && (self.syn || self.seq.is_some()) {
             return Err("--syn and --seq are of TCP, and the destination is of UDP".to_owned());
+        }
+        if protocol == Protocol::Sctp && self.seq.is_some() {
+            return Err("--seq is of TCP, and the destination is of SCTP".to_owned());
         }
         Ok(ExplainRequest {
             source: self.src,

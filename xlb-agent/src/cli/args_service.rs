@@ -49,7 +49,7 @@ pub(super) struct ServiceAddArgs {
     /// Virtual port, from 1 to 65535.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
-    /// Transport protocol: tcp or udp.
+    /// Transport protocol: tcp, udp or sctp.
     #[arg(long, default_value = "tcp", value_parser = values::named::<Protocol>)]
     protocol: Protocol,
     /// How packets reach the backends: dnat, l2-dsr, ipip or gue.

@@ -116,7 +116,10 @@ mod tests {
         for (text, why) in [
             ("192.0.2.10:443", "the protocol is missing"),
             ("192.0.2.10/tcp", "the port is missing"),
-            ("192.0.2.10:443/sctp", "expected `tcp` or `udp`"),
+            (
+                "192.0.2.10:443/dccp",
+                "expected one of `tcp`, `udp`, `sctp`",
+            ),
         ] {
             let error = destination(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
@@ -138,7 +141,10 @@ mod tests {
     fn names_are_those_of_the_file() {
         assert_eq!(named("l2-dsr"), Ok(Forward::L2Dsr));
         assert_eq!(name(&Forward::L2Dsr), "l2-dsr");
-        let error = named::<Protocol>("sctp").unwrap_err();
-        assert!(error.contains("expected `tcp` or `udp`"), "{error}");
+        let error = named::<Protocol>("dccp").unwrap_err();
+        assert!(
+            error.contains("expected one of `tcp`, `udp`, `sctp`"),
+            "{error}"
+        );
     }
 }

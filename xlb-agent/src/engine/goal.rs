@@ -95,6 +95,7 @@ pub const fn protocol_number(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Tcp => protocol::TCP,
         Protocol::Udp => protocol::UDP,
+        Protocol::Sctp => protocol::SCTP,
     }
 }
 
@@ -154,6 +155,9 @@ pub fn features(config: &Config) -> u32 {
             Forward::Gue => feature::GUE,
             Forward::Local => feature::LOCAL,
         };
+        if service.protocol == Protocol::Sctp {
+            features |= feature::SCTP;
+        }
         if service.second_chance {
             features |= feature::SECOND_CHANCE;
         }

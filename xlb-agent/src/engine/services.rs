@@ -121,7 +121,7 @@ impl Engine {
         let stops_to_track = |key: &ServiceKey| {
             let wish = wishes.get(key).map_or(0, |wish| wish.policy);
             let known = self.services.get(key);
-            known.is_some_and(|(_, entry)| is_tracked(entry) && entry.protocol == protocol::TCP)
+            known.is_some_and(|(_, entry)| is_tracked(entry) && entry.protocol != protocol::UDP)
                 && wish & service_state::TRACKED == 0
         };
         let Some(pool) = self.pools.get(name) else {

@@ -264,25 +264,25 @@ impl Engine {
         let Some(state) = self.pools.get(name) else {
             return 0;
         };
-        let tcp = state.services.iter().any(|key| key.2 == protocol::TCP);
-        let of_tcp = config
+        let connections = state.services.iter().any(|key| key.2 != protocol::UDP);
+        let of_connections = config
             .pools
             .get(name)
-            .filter(|_| tcp)
+            .filter(|_| connections)
             .map_or(0, |pool| seconds(pool.idle_timeout));
         let tracked = state.services.iter().any(|key| {
             let known = self.services.get(key);
             key.2 == protocol::UDP && known.is_some_and(|(_, entry)| is_tracked(entry))
         });
         if !tracked {
-            return of_tcp;
+            return of_connections;
         }
         let in_front = config.services.values();
         let of_datagrams = in_front
             .filter(|service| service.pool == name && service.udp == Udp::Tracked)
             .map(|service| seconds(service.udp_idle_timeout))
             .max();
-        of_tcp.max(of_datagrams.unwrap_or(0))
+        of_connections.max(of_datagrams.unwrap_or(0))
     }
 
     fn owners(&self, config: &Config) -> HashMap<super::ServiceKey, Owner> {
@@ -295,12 +295,12 @@ impl Engine {
                 continue;
             };
             let tracked = is_tracked(entry);
-            let is_tcp = entry.protocol == protocol::TCP;
+            let has_connections = entry.protocol != protocol::UDP;
             let of_pool = config.pools.get(&service.pool);
             let owner = Owner {
                 pool: pool.number,
                 ring_slots: pool.ring_slots,
-                idle_s: if is_tcp {
+                idle_s: if has_connections {
                     of_pool.map_or(0, |pool| seconds(pool.idle_timeout))
                 } else if tracked {
                     seconds(service.udp_idle_timeout)
@@ -308,7 +308,7 @@ impl Engine {
                     // What is left from when they were tracked.
                     0
                 },
-                needs_marks: is_tcp && !tracked,
+                needs_marks: has_connections && !tracked,
                 by_client: entry.state & service_state::CLIENT_IP != 0,
             };
             owners.insert(key, owner);

@@ -22,6 +22,7 @@ use xlb_common::{
     reason::{Action, Reason},
     record::FlowValue,
     rule::{self, Kind, PENDING_TTL_S, What, age_s},
+    wire::SctpHeader,
 };
 use xlb_control::{
     api::{
@@ -183,6 +184,12 @@ fn kind_of(packet: &ExplainRequest, facts: &Facts, tracked: bool, notes: &mut Ve
     match packet.protocol {
         Protocol::Udp if tracked => Kind::TrackedDatagram,
         Protocol::Udp => Kind::Datagram,
+        Protocol::Sctp if packet.syn => Kind::Syn {
+            isn: SctpHeader::INITIAL,
+        },
+        Protocol::Sctp => Kind::Segment {
+            sequence: SctpHeader::INITIAL + 1,
+        },
         Protocol::Tcp if packet.syn => {
             let recorded = pending.map(|p| p.isn).or(flow.map(|f| f.isn));
             let another = recorded.map_or(0, |isn| isn.wrapping_add(FAR));

@@ -35,6 +35,8 @@ pub(super) struct Violation {
 pub(super) enum Subject {
     /// The VIP of a service.
     Vip { service: String },
+    /// How a service forwards.
+    Forward { service: String },
     /// The pool that a service names.
     PoolOf { service: String },
     /// A pool.
@@ -61,8 +63,29 @@ pub(super) fn between_services(config: &Config) -> Vec<Violation> {
     listeners(config, &mut found);
     for service in config.services.values() {
         found.extend(unknown_pool(config, &service.name, &service.pool));
+        found.extend(unable_to_carry(service));
     }
     found
+}
+
+/// A protocol that the way of forwarding can't carry.
+fn unable_to_carry(service: &Service) -> Option<Violation> {
+    let rewrites = match service.forward {
+        Forward::Dnat => true,
+        Forward::L2Dsr | Forward::Ipip | Forward::Gue | Forward::Local => false,
+    };
+    (rewrites && service.protocol == Protocol::Sctp).then(|| Violation {
+        at: Subject::Forward {
+            service: service.name.clone(),
+        },
+        other: None,
+        message: format!(
+            "service `{}` is of SCTP, which `{}` can't carry: another port needs a new checksum over \
+             the whole packet",
+            service.name, service.forward
+        ),
+        help: "use `l2-dsr`, `ipip`, `gue` or `local`, which leave packets as they are".to_owned(),
+    })
 }
 
 /// Rules of backends and of the services that they are behind.

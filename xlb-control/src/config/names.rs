@@ -56,7 +56,7 @@ macro_rules! named {
 }
 
 named!(Mode { Auto = "auto", Native = "native", Generic = "generic" });
-named!(Protocol { Tcp = "tcp", Udp = "udp" });
+named!(Protocol { Tcp = "tcp", Udp = "udp", Sctp = "sctp" });
 named!(Forward { Dnat = "dnat", L2Dsr = "l2-dsr", Ipip = "ipip", Gue = "gue", Local = "local" });
 named!(Policy { Maglev = "maglev", RoundRobin = "round-robin", LeastConnections = "least-connections" });
 named!(Affinity { ClientIp = "client-ip" });
@@ -115,7 +115,7 @@ mod tests {
         );
         assert_eq!(
             "x".parse::<Protocol>().unwrap_err().to_string(),
-            "`x` is not known; use one of `tcp`, `udp`"
+            "`x` is not known; use one of `tcp`, `udp`, `sctp`"
         );
     }
 }

@@ -1,7 +1,7 @@
 //! The packet that an error is about, of which it quotes the beginning.
 
 use xlb_common::{
-    maps::protocol,
+    maps::{feature, protocol},
     reason::Reason,
     wire::{Half, IcmpError, UdpHeader},
 };
@@ -10,6 +10,7 @@ use xlb_ebpf::tunnel::Tunnel;
 use crate::{
     family::Family,
     frame::{Frame, Layout, NETWORK_OFFSET, bounded},
+    globals,
     packet::Ports,
 };
 
@@ -98,10 +99,11 @@ pub fn quoted<F: IcmpFamily>(
 }
 
 impl<F: Family> Quoted<F> {
-    /// Its ports, if it is TCP or UDP and all of the message's `ip_bytes` that they take are there.
+    /// Its ports, if it is TCP, UDP or SCTP and all of the message's `ip_bytes` that they take are there.
     #[inline(always)]
     pub fn ports(&self, frame: &Frame<'_, impl Layout>, ip_bytes: usize) -> Option<Ports> {
-        if self.protocol != protocol::TCP && self.protocol != protocol::UDP {
+        let is_sctp = globals::has(feature::SCTP) && self.protocol == protocol::SCTP;
+        if self.protocol != protocol::TCP && self.protocol != protocol::UDP && !is_sctp {
             return None;
         }
         if self.transport + QUOTED_BYTES > NETWORK_OFFSET + ip_bytes {

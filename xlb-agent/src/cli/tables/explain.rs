@@ -47,6 +47,8 @@ fn packet(explanation: &Explanation) -> String {
         (Protocol::Udp, _) => "a datagram",
         (Protocol::Tcp, true) => "a SYN",
         (Protocol::Tcp, false) => "of an established connection",
+        (Protocol::Sctp, true) => "an INIT",
+        (Protocol::Sctp, false) => "of an established association",
     };
     let sequence = packet
         .sequence

@@ -284,6 +284,7 @@ impl Places {
     fn span(&self, subject: &Subject) -> Range<usize> {
         let span = match subject {
             Subject::Vip { service } => self.services.get(service).map(|at| at.vip.clone()),
+            Subject::Forward { service } => self.services.get(service).map(|at| at.forward.clone()),
             Subject::PoolOf { service } => self.services.get(service).map(|at| at.pool.clone()),
             Subject::Pool { pool } => self.pools.get(pool).map(|(name, _)| name.clone()),
             Subject::Backend { pool, endpoint } => self

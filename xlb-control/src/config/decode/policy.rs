@@ -60,13 +60,16 @@ pub(super) fn decisions(
         }
     }
     if let Some(udp) = udp
-        && protocol == Some(Protocol::Tcp)
+        && let Some(protocol @ (Protocol::Tcp | Protocol::Sctp)) = protocol
     {
+        let name = protocol.to_string().to_uppercase();
         out.error(
             span("udp"),
-            format!("`udp = \"{udp}\"` stands in a service of TCP"),
-            "remove it: connections of TCP always stay where they are; or add `protocol = \"udp\"`"
-                .to_owned(),
+            format!("`udp = \"{udp}\"` stands in a service of {name}"),
+            format!(
+                "remove it: connections of {name} always stay where they are; or write \
+                 `protocol = \"udp\"`"
+            ),
         );
     } else if let Some(protocol) = protocol
         && idle.is_some()
@@ -79,6 +82,7 @@ pub(super) fn decisions(
             match protocol {
                 Protocol::Udp => "add `udp = \"tracked\"`, or remove it",
                 Protocol::Tcp => "remove it; TCP has the `idle_timeout` of the pool",
+                Protocol::Sctp => "remove it; SCTP has the `idle_timeout` of the pool",
             }
             .to_owned(),
         );

@@ -36,6 +36,7 @@ pub(super) struct Decoded {
 pub(super) struct ServicePlaces {
     pub(super) name: Range<usize>,
     pub(super) vip: Range<usize>,
+    pub(super) forward: Range<usize>,
     pub(super) pool: Range<usize>,
 }
 
@@ -98,6 +99,7 @@ pub(super) fn service(section: &Section<'_>, out: &mut Complaints<'_>) -> Decode
         places: ServicePlaces {
             name: span_of(section, "name"),
             vip: span_of(section, "vip"),
+            forward: span_of(section, "forward"),
             pool: pool_span(section),
         },
     }
@@ -168,8 +170,13 @@ fn second_chance(
     let fault = if forward.is_some_and(|forward| !matches!(forward, Forward::Ipip | Forward::Gue)) {
         "needs `forward = \"ipip\"` or `\"gue\"`: only an outer header can name another backend"
             .to_owned()
-    } else if protocol == Some(Protocol::Udp) {
-        "is for TCP: a backend can't tell whose a datagram is".to_owned()
+    } else if let Some(protocol @ (Protocol::Udp | Protocol::Sctp)) = protocol {
+        let packet = if protocol == Protocol::Udp {
+            "datagram"
+        } else {
+            "packet of SCTP"
+        };
+        format!("is for TCP: a backend can't tell whose a {packet} is")
     } else if policy.decides_by_connection() {
         format!(
             "is lost on `policy = \"{policy}\"`: a slot of it does not say which backends a \

@@ -5,6 +5,7 @@ mod decapsulation;
 mod local;
 mod policy;
 mod pool;
+mod sctp;
 mod second_chance;
 mod service;
 mod warnings;

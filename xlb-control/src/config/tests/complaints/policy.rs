@@ -43,7 +43,7 @@ fn policies() {
             "udp = \"tracked\"\n",
             "`udp = \"tracked\"` stands in a service of TCP",
             (13, 7),
-            "add `protocol = \"udp\"`",
+            "write `protocol = \"udp\"`",
         ),
         (
             "protocol = \"tcp\"\nudp = \"stateless\"\n",

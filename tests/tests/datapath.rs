@@ -25,6 +25,8 @@ mod kinds;
 mod loading;
 #[path = "datapath/local.rs"]
 mod local;
+#[path = "datapath/mixed.rs"]
+mod mixed;
 #[path = "datapath/moving.rs"]
 mod moving;
 #[path = "datapath/odd.rs"]

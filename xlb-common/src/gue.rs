@@ -7,7 +7,7 @@
 use crate::{
     checksum,
     maps::protocol,
-    wire::{Ipv6Header, UdpHeader},
+    wire::{Ipv4Header, Ipv6Header, UdpHeader},
 };
 
 /// UDP port that packets are sent to (IANA, Service Name and Transport Protocol Port Number
@@ -66,6 +66,31 @@ pub const fn checksum6(
         + (!next) as u64
         + extensions;
     match checksum::finish(pseudo_header + header + rest) {
+        0 => 0xffff,
+        sum => sum,
+    }
+}
+
+/// The same of a UDP header between an outer header of IPv6 and an IPv4 packet, which is no fragment,
+/// and whose IP header has a right checksum, so that it adds up to nothing. A message of ICMP does that
+/// by itself, since its checksum is made without a pseudo-header.
+#[inline(always)]
+#[must_use]
+pub const fn checksum4(addresses: u64, udp: &UdpHeader, inner: &Ipv4Header) -> u16 {
+    let header_bytes = ((inner.version_ihl & 0x0f) as u16) * 4;
+    let payload_bytes = u16::from_be(inner.total_length_be).saturating_sub(header_bytes);
+    let own = if inner.protocol == protocol::ICMP {
+        0
+    } else {
+        checksum::sum32(inner.source_be)
+            + checksum::sum32(inner.destination_be)
+            + u16::from_ne_bytes([0, inner.protocol]) as u64
+            + payload_bytes.to_be() as u64
+    };
+    let pseudo_header =
+        addresses + udp.length_be as u64 + u16::from_ne_bytes([0, protocol::UDP]) as u64;
+    let header = udp.source_port_be as u64 + udp.destination_port_be as u64 + udp.length_be as u64;
+    match checksum::finish(pseudo_header + header + (!checksum::fold(own)) as u64) {
         0 => 0xffff,
         sum => sum,
     }

@@ -118,6 +118,8 @@ pub mod feature {
     pub const LOCAL: u32 = 1 << 11;
     /// Services of SCTP.
     pub const SCTP: u32 = 1 << 12;
+    /// Outer headers of another family than the packet within; with it go `IPV4` and `IPV6`.
+    pub const MIXED: u32 = 1 << 13;
 
     /// Every feature with its name.
     pub const ALL: &[(u32, &str)] = &[
@@ -134,6 +136,7 @@ pub mod feature {
         (GUE, "gue"),
         (LOCAL, "local"),
         (SCTP, "sctp"),
+        (MIXED, "mixed"),
     ];
 }
 
@@ -162,9 +165,9 @@ pub mod forward {
     pub const DNAT: u8 = 1;
     /// Frame sent to the backend's MAC address.
     pub const L2_DSR: u8 = 2;
-    /// Put into an outer IP header of the same family.
+    /// Put into an outer IP header of the backend's family.
     pub const IPIP: u8 = 3;
-    /// Put into an outer IP header of the same family and a UDP header: see [`crate::gue`].
+    /// Put into an outer IP header of the backend's family and a UDP header: see [`crate::gue`].
     pub const GUE: u8 = 4;
     /// Passed up to this host's own stack, unchanged; its one backend is the listener here.
     pub const LOCAL: u8 = 5;

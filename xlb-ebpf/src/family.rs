@@ -24,6 +24,8 @@ use crate::{
 pub trait Family: Sized {
     /// An address, as it stands in memory.
     type Address: Copy;
+    /// The other family.
+    type Other: Family;
     /// 4 or 6.
     const NUMBER: u8;
     /// Bit of `xlb_common::maps::feature`.
@@ -71,6 +73,13 @@ pub trait Family: Sized {
     /// Puts the packet into an outer header to the backend, in a tunnel of this form. `entropy` goes
     /// where routers look for it.
     fn encapsulate<T: Tunnel>(
+        frame: &mut Frame<'_, impl Layout>,
+        backend: &Backend,
+        mtu: u16,
+        entropy: u32,
+    ) -> Result<(), Reason>;
+    /// The same with an outer header of the other family, which is the backend's.
+    fn encapsulate_across<T: Tunnel>(
         frame: &mut Frame<'_, impl Layout>,
         backend: &Backend,
         mtu: u16,

@@ -10,6 +10,7 @@
 //! All this is a program of its own, and each step a function of its own to the kernel, with a stack of
 //! its own. Steps give numbers, since structures would go over the stack.
 
+mod across;
 mod find;
 mod follow;
 mod limit;
@@ -102,6 +103,16 @@ pub fn handle<F: IcmpFamily>(ctx: *mut xdp_md) -> u32 {
         depart::<F>(ctx, tunnel::relay::<F, Ipip>(ctx))
     } else if globals::has(feature::GUE) && found.is(find::GUE) {
         depart::<F>(ctx, tunnel::relay::<F, Gue>(ctx))
+    } else if globals::has(feature::MIXED)
+        && globals::has(feature::IPIP)
+        && found.is(find::IPIP_ACROSS)
+    {
+        depart::<F::Opposite>(ctx, tunnel::relay_across::<F, Ipip>(ctx))
+    } else if globals::has(feature::MIXED)
+        && globals::has(feature::GUE)
+        && found.is(find::GUE_ACROSS)
+    {
+        depart::<F::Opposite>(ctx, tunnel::relay_across::<F, Gue>(ctx))
     } else {
         found.action()
     }

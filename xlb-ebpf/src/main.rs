@@ -95,7 +95,7 @@ pub fn forward<F: Family>(
                     let handover = Handover {
                         task: task::TOO_BIG,
                         mtu: mtu.into(),
-                        outer_bytes: rewrite::outer_bytes::<F>(service),
+                        outer_bytes: rewrite::outer_bytes::<F>(service, selected.backend),
                         ..Handover::default()
                     };
                     Ok(ways::hand_over(frame, way::ICMP, handover))

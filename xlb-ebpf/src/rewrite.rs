@@ -52,43 +52,89 @@ fn encapsulate<F: Family, T: Tunnel>(
 ) -> Result<(), Reason> {
     if globals::has(feature::SECOND_CHANCE) && service.options & service_option::SECOND_CHANCE != 0
     {
-        name_alternative::<F, T>(frame, selected, mtu)?;
+        let is_named = name_alternative::<F, T>(frame, selected, mtu)?;
+        // With a header of the other family around it, the packet is one of that family.
+        if is_named && is_across::<F>(selected.backend) {
+            return F::Other::encapsulate::<T>(frame, selected.backend, mtu, selected.hash);
+        }
     }
-    F::encapsulate::<T>(frame, selected.backend, mtu, selected.hash)
+    outer::<F, T>(frame, selected.backend, mtu, selected.hash)
+}
+
+/// Puts a packet into an outer header of its backend's family.
+#[inline(always)]
+pub fn outer<F: Family, T: Tunnel>(
+    frame: &mut Frame<'_, impl Layout>,
+    backend: &Backend,
+    mtu: u16,
+    hash: u32,
+) -> Result<(), Reason> {
+    if is_across::<F>(backend) {
+        F::encapsulate_across::<T>(frame, backend, mtu, hash)
+    } else {
+        F::encapsulate::<T>(frame, backend, mtu, hash)
+    }
+}
+
+/// Whether the way to a backend is of another family than the packet.
+#[inline(always)]
+fn is_across<F: Family>(backend: &Backend) -> bool {
+    globals::has(feature::MIXED) && backend.family != F::NUMBER
 }
 
 /// Puts a header to the alternative, if there is one, around the packet before the one to its
-/// backend. A packet that would become too big goes without.
+/// backend; whether it did. A packet that would become too big goes without, and so does one whose
+/// backends are of two families.
 #[inline(always)]
 fn name_alternative<F: Family, T: Tunnel>(
     frame: &mut Frame<'_, impl Layout>,
     selected: &Selected,
     mtu: u16,
-) -> Result<(), Reason> {
+) -> Result<bool, Reason> {
     if selected.alternative == 0 {
-        return Ok(());
+        return Ok(false);
     }
     let Some(alternative) = BACKENDS.get(u32::from(selected.alternative)) else {
         return Err(Reason::Inconsistent);
     };
-    let is_itself = F::equal(
-        F::address(&alternative.address),
-        F::address(&selected.backend.address),
-    );
-    if is_itself || F::ip_bytes(frame)? + 2 * (F::OUTER_BYTES + T::BYTES) > mtu as usize {
-        return Ok(());
+    let backend = selected.backend;
+    if globals::has(feature::MIXED) && alternative.family != backend.family {
+        return Ok(false);
+    }
+    let (is_itself, outer_bytes) = if is_across::<F>(backend) {
+        (
+            is_same::<F::Other>(alternative, backend),
+            F::Other::OUTER_BYTES,
+        )
+    } else {
+        (is_same::<F>(alternative, backend), F::OUTER_BYTES)
+    };
+    if is_itself || F::ip_bytes(frame)? + 2 * (outer_bytes + T::BYTES) > mtu as usize {
+        return Ok(false);
     }
     maps::count(Reason::SecondChance);
-    F::encapsulate::<T>(frame, alternative, mtu, selected.hash)
+    outer::<F, T>(frame, alternative, mtu, selected.hash)?;
+    Ok(true)
 }
 
-/// Bytes of the outer headers that a service puts around packets.
+/// Whether two backends have one address, of this family.
 #[inline(always)]
-pub fn outer_bytes<F: Family>(service: &Service) -> u32 {
-    let bytes = if globals::has(feature::GUE) && service.forward == forward::GUE {
-        F::OUTER_BYTES + Gue::BYTES
+fn is_same<F: Family>(a: &Backend, b: &Backend) -> bool {
+    F::equal(F::address(&a.address), F::address(&b.address))
+}
+
+/// Bytes of the outer headers that a service puts around packets to a backend.
+#[inline(always)]
+pub fn outer_bytes<F: Family>(service: &Service, backend: &Backend) -> u32 {
+    let header = if is_across::<F>(backend) {
+        F::Other::OUTER_BYTES
     } else {
-        F::OUTER_BYTES + Ipip::BYTES
+        F::OUTER_BYTES
+    };
+    let bytes = if globals::has(feature::GUE) && service.forward == forward::GUE {
+        header + Gue::BYTES
+    } else {
+        header + Ipip::BYTES
     };
     bytes as u32
 }

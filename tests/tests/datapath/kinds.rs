@@ -21,7 +21,8 @@ pub(crate) const ALL_FEATURES: u32 = feature::IPV4
     | feature::SECOND_CHANCE
     | feature::GUE
     | feature::LOCAL
-    | feature::SCTP;
+    | feature::SCTP
+    | feature::MIXED;
 
 /// The loopback interface of the namespace, which test runs seem to come in on.
 pub(crate) const LOOPBACK: u32 = 1;

@@ -24,7 +24,7 @@ use crate::{
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
 const IP: usize = ETHERNET_BYTES;
 
-fn tunnels() -> impl Iterator<Item = Kind> {
+pub(crate) fn tunnels() -> impl Iterator<Item = Kind> {
     let kinds = Kind::all().into_iter();
     kinds.filter(|kind| [forward::IPIP, forward::GUE].contains(&kind.forward))
 }
@@ -36,7 +36,7 @@ const fn outer_bytes(kind: Kind) -> usize {
 }
 
 /// A request whose packet has so many bytes.
-fn request(kind: Kind, ip_bytes: usize) -> Frame {
+pub(crate) fn request(kind: Kind, ip_bytes: usize) -> Frame {
     let headers = kind.request().transport_offset() - ETHERNET_BYTES
         + if kind.protocol == protocol::TCP {
             20
@@ -48,7 +48,7 @@ fn request(kind: Kind, ip_bytes: usize) -> Frame {
 }
 
 /// "This size fits."
-fn says(v6: bool, mtu: usize) -> Carries {
+pub(crate) fn says(v6: bool, mtu: usize) -> Carries {
     let [high, low] = (mtu as u16).to_be_bytes();
     let (kind, code) = if v6 { (2, 0) } else { (3, 4) };
     Carries::Error(kind, code, [0, 0, high, low])
@@ -56,7 +56,7 @@ fn says(v6: bool, mtu: usize) -> Carries {
 
 /// The bytes of a message that the program made: no traffic class of ours, no flow label, no
 /// identification, and the precedence that RFC 1812 gives to errors.
-fn made(message: &Frame) -> Vec<u8> {
+pub(crate) fn made(message: &Frame) -> Vec<u8> {
     let mut bytes = message.bytes();
     if message.source.is_ipv4() {
         bytes[IP + 1] = 0xc0;

@@ -29,8 +29,14 @@ pub(crate) fn behind_a_router(label: &str, replies: Replies, mtu: Option<u16>) -
 
 /// A configuration with a service of each family in front of that backend.
 pub(crate) fn config(forward: &str, port: u16) -> String {
+    config_across(forward, port, false)
+}
+
+/// The same, where the backend has an address of the other family than the VIP if it is `across`.
+pub(crate) fn config_across(forward: &str, port: u16, across: bool) -> String {
     let service = |vip: IpAddr| {
-        let (name, address) = (if vip.is_ipv6() { "v6" } else { "v4" }, far(vip.is_ipv6()));
+        let name = if vip.is_ipv6() { "v6" } else { "v4" };
+        let address = far(vip.is_ipv6() != across);
         format!(
             "\n[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nport = {port}\n\
              forward = \"{forward}\"\nbackends = [{{ address = \"{address}\", port = {port} }}]\n"

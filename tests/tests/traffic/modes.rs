@@ -100,11 +100,40 @@ fn gue_over_ipv6_and_two_interfaces() {
     pass("gue-6-2", setting("gue", true, true));
 }
 
+#[test]
+fn ipip_to_ipv6_backends_of_an_ipv4_vip() {
+    pass("ipip-4in6", across("ipip", false));
+}
+
+#[test]
+fn ipip_to_ipv4_backends_of_an_ipv6_vip() {
+    pass("ipip-6in4", across("ipip", true));
+}
+
+#[test]
+fn gue_to_ipv6_backends_of_an_ipv4_vip() {
+    pass("gue-4in6", across("gue", false));
+}
+
+#[test]
+fn gue_to_ipv4_backends_of_an_ipv6_vip() {
+    pass("gue-6in4", across("gue", true));
+}
+
 const fn setting(forward: &'static str, v6: bool, two_interfaces: bool) -> Setting {
     Setting {
         forward,
         v6,
         two_interfaces,
+        across: false,
+    }
+}
+
+/// The same with backends of the other family.
+const fn across(forward: &'static str, v6: bool) -> Setting {
+    Setting {
+        across: true,
+        ..setting(forward, v6, false)
     }
 }
 

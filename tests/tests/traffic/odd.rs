@@ -88,6 +88,7 @@ fn pass(label: &str, forward: &'static str, v6: bool) {
         forward,
         v6,
         two_interfaces: false,
+        across: false,
     };
     let stage = Stage::build(label, setting);
     let target = stage.target(ECHO);

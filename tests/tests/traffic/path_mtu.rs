@@ -8,7 +8,7 @@ use xlb_tests::lab::{
 };
 
 use crate::{
-    behind::{behind_a_router, config},
+    behind::{behind_a_router, config, config_across},
     flows,
     plain::reason_of,
     stage::{IPERF, Setting, Stage},
@@ -66,6 +66,7 @@ fn small_link_to_client(label: &str, forward: &'static str, v6: bool) {
         forward,
         v6,
         two_interfaces: false,
+        across: false,
     };
     let stage = Stage::build(label, setting);
     let [client, router] = stage.clients();
@@ -82,24 +83,34 @@ fn small_link_to_client(label: &str, forward: &'static str, v6: bool) {
 
 #[test]
 fn a_client_learns_of_ipip_and_of_a_small_link_behind_it() {
-    small_link_in_tunnel("mtu-in-ipip", "ipip", 0);
+    small_link_in_tunnel("mtu-in-ipip", "ipip", 0, false);
 }
 
 #[test]
 fn a_client_learns_of_gue_and_of_a_small_link_behind_it() {
-    small_link_in_tunnel("mtu-in-gue", "gue", 8);
+    small_link_in_tunnel("mtu-in-gue", "gue", 8, false);
+}
+
+#[test]
+fn a_client_learns_of_ipip_over_the_other_family_and_of_a_small_link_behind_it() {
+    small_link_in_tunnel("mtu-across-ipip", "ipip", 0, true);
+}
+
+#[test]
+fn a_client_learns_of_gue_over_the_other_family_and_of_a_small_link_behind_it() {
+    small_link_in_tunnel("mtu-across-gue", "gue", 8, true);
 }
 
 /// The link of the balancer has no room for an outer header, and one behind it has less.
 /// `inner_bytes`: what stands between that header and the packet.
-fn small_link_in_tunnel(label: &str, forward: &str, inner_bytes: u16) {
+fn small_link_in_tunnel(label: &str, forward: &str, inner_bytes: u16, across: bool) {
     let topology = behind_a_router(label, Replies::Direct, Some(SMALL_MTU));
     let [host, _] = [&topology.backends[0], &topology.backends[1]];
     let _unpacker = Decapsulator::start(&host.ns);
-    let (agent, _server) = start(&topology, forward);
+    let (agent, _server) = start(&topology, &config_across(forward, PORT, across));
     for v6 in [false, true] {
         flows::iperf(&topology.client.ns, vip(v6), TRANSFER_BYTES, false);
-        let outer = inner_bytes + if v6 { 40 } else { 20 };
+        let outer = inner_bytes + if v6 != across { 40 } else { 20 };
         assert_eq!(known_mtu(&topology.client, vip(v6).ip()), SMALL_MTU - outer);
     }
     assert_ne!(reason_of(&agent, "too-big-answered"), 0);
@@ -112,7 +123,7 @@ fn small_link_in_tunnel(label: &str, forward: &str, inner_bytes: u16) {
 #[test]
 fn a_client_learns_of_a_small_link_behind_dnat() {
     let topology = behind_a_router("mtu-behind", Replies::ViaBalancer, Some(SMALL_MTU));
-    let (agent, _server) = start(&topology, "dnat");
+    let (agent, _server) = start(&topology, &config("dnat", PORT));
     for v6 in [false, true] {
         flows::iperf(&topology.client.ns, vip(v6), TRANSFER_BYTES, false);
         assert_eq!(known_mtu(&topology.client, vip(v6).ip()), SMALL_MTU);
@@ -133,11 +144,10 @@ const fn vip(v6: bool) -> SocketAddr {
 }
 
 /// iperf3 on the first backend, and an agent with a service of each family.
-fn start(topology: &Topology, forward: &str) -> (Agent, Backend) {
+fn start(topology: &Topology, config: &str) -> (Agent, Backend) {
     let host = &topology.backends[0];
     let server = Backend::start(&host.ns, host.name(), BackendKind::Iperf { port: PORT });
-    let config = config(forward, PORT);
-    (Agent::start(&topology.balancer.ns, &config), server)
+    (Agent::start(&topology.balancer.ns, config), server)
 }
 
 /// The path MTU that a host has learnt.

@@ -65,6 +65,8 @@ pub(crate) struct Setting {
     pub(crate) forward: &'static str,
     pub(crate) v6: bool,
     pub(crate) two_interfaces: bool,
+    /// Whether backends have addresses of the other family than the VIP.
+    pub(crate) across: bool,
 }
 
 impl Setting {
@@ -198,7 +200,7 @@ fn unpack_on_backends(topology: &Topology) -> Vec<Decapsulator> {
 /// nginx, the echo and iperf3, where the mode has them: on the host's own address, or on the VIP,
 /// besides what the checks of health need.
 fn start_servers(host: &Host, setting: Setting) -> Vec<Backend> {
-    let own = host.address(setting.v6);
+    let own = host.address(setting.v6 != setting.across);
     let served = if setting.is_direct() {
         setting.vip()
     } else {
@@ -243,14 +245,19 @@ fn service_config(topology: &Topology, setting: Setting, service: Service) -> St
         port,
         ..
     } = service;
-    let Setting { forward, v6, .. } = setting;
+    let Setting {
+        forward,
+        v6,
+        across,
+        ..
+    } = setting;
     let vip = setting.vip();
     let backend_port = setting.backend_port(service);
     let check_port = setting.backend_port(WEB);
     let backends: String = topology.backends[..service.backends]
         .iter()
         .map(|host| {
-            let address = host.address(v6);
+            let address = host.address(v6 != across);
             format!("  {{ address = \"{address}\", port = {backend_port} }},\n")
         })
         .collect();

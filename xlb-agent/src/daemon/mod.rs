@@ -166,6 +166,9 @@ impl Daemon {
         let mut spec = spec(&merged.config, &interfaces.view, key);
         // Until they are told otherwise, the services that an earlier agent left go on as they are.
         spec.features |= goal::features_of_state(Dataplane::pinned_states(&options.pin_dir));
+        if Dataplane::pinned_across(&options.pin_dir) {
+            spec.features |= goal::FEATURES_ACROSS;
+        }
         let (dataplane, adopted) = Dataplane::open(&options.pin_dir, &spec)?;
         tracing::info!(?adopted, "the data path runs");
         let missed = Missed::new(dataplane.events()?);

@@ -2,11 +2,12 @@
 //! replaced.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd, OwnedFd},
     path::Path,
 };
 
-use xlb_common::maps::{Service, name};
+use xlb_common::maps::{Backend, Service, backend_flag::USED, forward, name};
 
 use super::{
     error::{DataplaneError, Doing},
@@ -124,6 +125,34 @@ pub(super) fn pinned_states(pins: &Pins) -> u32 {
         })
     });
     states.fold(0, |all, state| all | state)
+}
+
+/// Whether a pinned service has a backend of another family that it sends to in outer headers. A change
+/// that is about to be finished has its maps aside.
+pub(super) fn pinned_across(pins: &Pins) -> bool {
+    let places = |name| [pins.map(name), pins.commit().join(name)];
+    let mut families: BTreeMap<u32, BTreeSet<u8>> = BTreeMap::new();
+    for pin in places(name::BACKENDS) {
+        let Ok(backends) = sys::open_pin(&pin).and_then(MappedArray::<Backend>::new) else {
+            continue;
+        };
+        for backend in backends.iter().filter(|entry| entry.flags & USED != 0) {
+            let of_pool = families.entry(backend.pool).or_default();
+            of_pool.insert(backend.family);
+        }
+    }
+    places(name::SERVICES).iter().any(|pin| {
+        let services = sys::open_pin(pin).and_then(MappedArray::<Service>::new);
+        services.is_ok_and(|services| {
+            services
+                .iter()
+                .filter(|service| matches!(service.forward, forward::IPIP | forward::GUE))
+                .any(|service| {
+                    let of_pool = families.get(&service.pool).into_iter().flatten();
+                    of_pool.copied().any(|family| family != service.family)
+                })
+        })
+    })
 }
 
 /// Fails if another version of xlb pinned its maps here.

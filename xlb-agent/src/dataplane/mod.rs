@@ -172,6 +172,12 @@ impl Dataplane {
         install::pinned_states(&Pins::new(pin_dir, BALANCER))
     }
 
+    /// Whether a pinned service has a backend of another family that it sends to in outer headers.
+    #[must_use]
+    pub fn pinned_across(pin_dir: &Path) -> bool {
+        install::pinned_across(&Pins::new(pin_dir, BALANCER))
+    }
+
     /// Changes a running data path to what `spec` asks for, without losing a packet. Maps never
     /// shrink. Returns the names of the maps that grew.
     ///

@@ -162,8 +162,26 @@ pub fn features(config: &Config) -> u32 {
             features |= feature::SECOND_CHANCE;
         }
         features |= features_of_state(policy_state(service));
+        let pool = config.pools.get(&service.pool);
+        let mut backends = pool.into_iter().flat_map(|pool| &pool.backends);
+        let across = backends.any(|backend| backend.address.is_ipv4() != service.vip.is_ipv4());
+        if is_tunnelled(service.forward) && across {
+            features |= FEATURES_ACROSS;
+        }
     }
     features
+}
+
+/// Features that outer headers of another family than the packet's need: messages about them come
+/// in that family.
+pub const FEATURES_ACROSS: u32 = feature::MIXED | feature::IPV4 | feature::IPV6;
+
+/// Whether packets get an outer header.
+const fn is_tunnelled(forward: Forward) -> bool {
+    match forward {
+        Forward::Ipip | Forward::Gue => true,
+        Forward::Dnat | Forward::L2Dsr | Forward::Local => false,
+    }
 }
 
 /// Whether a service refuses packets while none of its backends is well.

@@ -18,7 +18,7 @@ use std::{
 };
 
 use xlb_common::{
-    maps::{AttachmentCounters, Backend, Service, backend_flag},
+    maps::{AttachmentCounters, Backend, Service, backend_flag, forward},
     slot::SlotWord,
 };
 use xlb_control::{api::Counters, config::Config};
@@ -216,7 +216,10 @@ impl Engine {
     /// When the kernel refuses something.
     pub fn make_room(&mut self, config: &Config, spec: &Spec) -> Result<(), EngineError> {
         let needed = sizes(config, Some(self));
-        if needed.max(&self.dataplane.spec().sizes) == self.dataplane.spec().sizes {
+        let in_force = self.dataplane.spec();
+        let has_room = needed.max(&in_force.sizes) == in_force.sizes;
+        // A backend may be of a family that the service had none of.
+        if has_room && spec.features & !in_force.features == 0 {
             return Ok(());
         }
         self.resize(config, spec)
@@ -229,6 +232,9 @@ impl Engine {
         // A service goes on as it is until its state says otherwise.
         let states = self.services.values().map(|(_, entry)| entry.state);
         spec.features |= goal::features_of_state(states.fold(0, |all, state| all | state));
+        if self.has_backends_across() {
+            spec.features |= goal::FEATURES_ACROSS;
+        }
         // Endpoints are copied into tables that grow, but to other places, so that nothing of them
         // has to be brought in line here.
         let grown = self.dataplane.reload(&spec, |_| Ok(()))?;
@@ -236,6 +242,21 @@ impl Engine {
             self.records_have_moved();
         }
         Ok(())
+    }
+
+    /// Whether a service puts packets into outer headers of another family, to backends that are
+    /// leaving among others.
+    fn has_backends_across(&self) -> bool {
+        self.pools.values().any(|pool| {
+            let services = pool
+                .services
+                .iter()
+                .filter_map(|key| self.services.get(key));
+            let mut families = services
+                .filter(|(_, service)| matches!(service.forward, forward::IPIP | forward::GUE))
+                .map(|(_, service)| service.family);
+            families.any(|family| pool.backends.values().any(|entry| entry.family != family))
+        })
     }
 
     /// Traffic of a backend under one service.

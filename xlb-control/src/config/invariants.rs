@@ -175,9 +175,9 @@ fn misplaced_backends(
 
 fn wrong_family(service: &Service, backend: &Backend) -> Option<(String, String)> {
     let needs_same_family = match service.forward {
-        Forward::Dnat | Forward::L2Dsr | Forward::Ipip | Forward::Gue => true,
-        // A listener may take in both.
-        Forward::Local => false,
+        Forward::Dnat | Forward::L2Dsr => true,
+        // An outer header may be of either, and a listener may take in both.
+        Forward::Ipip | Forward::Gue | Forward::Local => false,
     };
     if !needs_same_family || service.vip.is_ipv4() == backend.address.is_ipv4() {
         return None;

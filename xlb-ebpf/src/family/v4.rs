@@ -7,11 +7,14 @@ use xlb_common::{
     flow, gue,
     maps::{Backend, FlowKey, NextHop, feature, protocol},
     reason::Reason,
-    wire::{ETHER_TYPE_IPV4_BE, EthernetHeader, IcmpHeader, Ipv4Header, UdpHeader, option},
+    wire::{
+        ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader, IcmpHeader, Ipv4Header, Ipv6Header,
+        UdpHeader, option,
+    },
 };
 use xlb_ebpf::{lpm, tunnel::Tunnel};
 
-use super::Family;
+use super::{Family, V6};
 use crate::{
     frame::{Frame, Layout, NETWORK_OFFSET, bounded},
     globals,
@@ -30,6 +33,7 @@ const AF_INET: u8 = 2;
 
 impl Family for V4 {
     type Address = u32;
+    type Other = V6;
     const NUMBER: u8 = 4;
     const FEATURE: u32 = feature::IPV4;
     const ICMP: u8 = protocol::ICMP;
@@ -255,6 +259,52 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn encapsulate_across<T: Tunnel>(
+        frame: &mut Frame<'_, impl Layout>,
+        backend: &Backend,
+        mtu: u16,
+        entropy: u32,
+    ) -> Result<(), Reason> {
+        let inner = *frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
+        let payload = u32::from(u16::from_be(inner.total_length_be)) + T::BYTES as u32;
+        if payload + V6::OUTER_BYTES as u32 > u32::from(mtu) {
+            return Err(Reason::TooBig);
+        }
+        let has_checksum = T::IS_UDP && Self::has_checksum(frame, &inner)?;
+        frame.grow_front(V6::OUTER_BYTES + T::BYTES)?;
+        frame.at_mut::<EthernetHeader>(0)?.ether_type_be = ETHER_TYPE_IPV6_BE;
+        let payload_length_be = (payload as u16).to_be();
+        let number = if T::IS_UDP {
+            protocol::UDP
+        } else {
+            protocol::IPV4
+        };
+        *frame.at_mut::<Ipv6Header>(NETWORK_OFFSET)? = Ipv6Header {
+            version_class_flow_be: (6 << 28 | u32::from(inner.tos) << 20 | entropy & 0x000f_ffff)
+                .to_be(),
+            payload_length_be,
+            next_header: number,
+            hop_limit: xlb_common::maps::OUTER_TTL,
+            source: V6::address(&backend.outer_source),
+            destination: V6::address(&backend.address),
+        };
+        if T::IS_UDP {
+            let mut udp = UdpHeader {
+                source_port_be: gue::source_port_be(entropy),
+                destination_port_be: gue::PORT_BE,
+                length_be: payload_length_be,
+                checksum: 0,
+            };
+            if has_checksum {
+                udp.checksum = gue::checksum4(backend.outer_sum.into(), &udp, &inner);
+            }
+            *frame.at_mut::<UdpHeader>(V6::TRANSPORT_OFFSET)? = udp;
+        }
+        frame.is_within_outer(V6::TRANSPORT_OFFSET, number);
+        Ok(())
+    }
+
+    #[inline(always)]
     fn answer_echo(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason> {
         let icmp = frame.at_mut::<IcmpHeader>(frame.transport(Self::TRANSPORT_OFFSET))?;
         if icmp.type_code != IcmpHeader::ECHO_REQUEST {
@@ -295,8 +345,31 @@ impl Family for V4 {
     }
 }
 
+impl V4 {
+    /// Whether a packet has a checksum that covers all of it but its IP header. Around one that has
+    /// not, a UDP header over IPv6 goes without as well (RFC 6935).
+    #[inline(always)]
+    fn has_checksum(frame: &Frame<'_, impl Layout>, ip: &Ipv4Header) -> Result<bool, Reason> {
+        if ip.flags_fragment_be & Ipv4Header::FRAGMENT_BE != 0 {
+            return Ok(false);
+        }
+        Ok(match ip.protocol {
+            protocol::TCP | protocol::ICMP => true,
+            protocol::UDP => {
+                let offset = frame.transport(Self::TRANSPORT_OFFSET);
+                let udp = frame.at::<UdpHeader>(offset)?;
+                let ip_bytes = u16::from_be(ip.total_length_be) as usize;
+                let udp_bytes = u16::from_be(udp.length_be) as usize;
+                // What may follow the datagram is not covered.
+                udp.checksum != 0 && offset - NETWORK_OFFSET + udp_bytes == ip_bytes
+            }
+            _ => false,
+        })
+    }
+}
+
 /// The word of an outer header with TTL and protocol.
-const fn ttl_word(number: u8) -> u16 {
+pub const fn ttl_word(number: u8) -> u16 {
     u16::from_ne_bytes([xlb_common::maps::OUTER_TTL, number])
 }
 

@@ -7,11 +7,14 @@ use xlb_common::{
     flow, gue,
     maps::{Backend, FlowKey, NextHop, feature, protocol},
     reason::Reason,
-    wire::{ETHER_TYPE_IPV6_BE, EthernetHeader, IcmpHeader, Ipv6Header, UdpHeader},
+    wire::{
+        ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader, IcmpHeader, Ipv4Header, Ipv6Header,
+        UdpHeader,
+    },
 };
 use xlb_ebpf::{lpm, tunnel::Tunnel};
 
-use super::{Family, extensions};
+use super::{Family, V4, extensions, v4};
 use crate::{
     frame::{Frame, Layout, NETWORK_OFFSET},
     globals,
@@ -30,6 +33,7 @@ const AF_INET6: u8 = 10;
 
 impl Family for V6 {
     type Address = [u64; 2];
+    type Other = V4;
     const NUMBER: u8 = 6;
     const FEATURE: u32 = feature::IPV6;
     const ICMP: u8 = protocol::ICMPV6;
@@ -224,6 +228,63 @@ impl Family for V6 {
             *frame.at_mut::<UdpHeader>(Self::TRANSPORT_OFFSET)? = udp;
         }
         frame.is_within_outer(Self::TRANSPORT_OFFSET, number);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn encapsulate_across<T: Tunnel>(
+        frame: &mut Frame<'_, impl Layout>,
+        backend: &Backend,
+        mtu: u16,
+        entropy: u32,
+    ) -> Result<(), Reason> {
+        let outer_bytes = V4::OUTER_BYTES + T::BYTES;
+        let inner = *frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
+        let inner_bytes =
+            u32::from(u16::from_be(inner.payload_length_be)) + size_of::<Ipv6Header>() as u32;
+        let total_length = inner_bytes + outer_bytes as u32;
+        if total_length > u32::from(mtu) {
+            return Err(Reason::TooBig);
+        }
+        frame.grow_front(outer_bytes)?;
+        frame.at_mut::<EthernetHeader>(0)?.ether_type_be = ETHER_TYPE_IPV4_BE;
+        let tos = (u32::from_be(inner.version_class_flow_be) >> 20) as u8;
+        let total_length_be = (total_length as u16).to_be();
+        // Nobody fragments IPv6 on its way, so that the outer header says so too, and needs no
+        // identification (RFC 6864).
+        let flags_be = Ipv4Header::DONT_FRAGMENT_BE;
+        let number = if T::IS_UDP {
+            protocol::UDP
+        } else {
+            protocol::IPV6
+        };
+        let sum = u64::from(backend.outer_sum)
+            + checksum::difference16(v4::ttl_word(protocol::IPV4), v4::ttl_word(number))
+            + (u64::from(tos) << 8)
+            + u64::from(total_length_be)
+            + u64::from(flags_be);
+        *frame.at_mut::<Ipv4Header>(NETWORK_OFFSET)? = Ipv4Header {
+            version_ihl: Ipv4Header::VERSION_IHL,
+            tos,
+            total_length_be,
+            identification_be: 0,
+            flags_fragment_be: flags_be,
+            ttl: xlb_common::maps::OUTER_TTL,
+            protocol: number,
+            checksum: checksum::finish(sum),
+            source_be: V4::address(&backend.outer_source),
+            destination_be: V4::address(&backend.address),
+        };
+        if T::IS_UDP {
+            *frame.at_mut::<UdpHeader>(V4::TRANSPORT_OFFSET)? = UdpHeader {
+                source_port_be: gue::source_port_be(entropy),
+                destination_port_be: gue::PORT_BE,
+                length_be: (total_length as u16 - V4::OUTER_BYTES as u16).to_be(),
+                // What is within has checksums of its own.
+                checksum: 0,
+            };
+        }
+        frame.is_within_outer(V4::TRANSPORT_OFFSET, number);
         Ok(())
     }
 

@@ -31,6 +31,10 @@ pub const TO_CLIENT: u64 = 3;
 pub const IPIP: u64 = 4;
 /// An error about a packet to a backend under `gue` that was too big.
 pub const GUE: u64 = 5;
+/// As [`IPIP`], about a packet of the other family.
+pub const IPIP_ACROSS: u64 = 6;
+/// As [`GUE`], about a packet of the other family.
+pub const GUE_ACROSS: u64 = 7;
 
 /// What a message is about, in one word: what of the above in the upper 16 bits, a backend in the
 /// next, and in the lower half a service, or the action if it is nothing of the above.
@@ -107,9 +111,19 @@ fn identify<F: IcmpFamily>(frame: &Frame<'_, impl Layout>) -> Result<Found, Reas
         of_backend(frame, &quoted)
     } else if globals::has(feature::IPIP) && type_code == F::TOO_BIG && quoted.protocol == F::TUNNEL
     {
-        of_tunnel::<F, Ipip>(frame, &quoted)
+        of_tunnel::<F, F, Ipip>(frame, &quoted)
+    } else if globals::has(feature::MIXED)
+        && globals::has(feature::IPIP)
+        && type_code == F::TOO_BIG
+        && quoted.protocol == F::Opposite::TUNNEL
+    {
+        of_tunnel::<F, F::Opposite, Ipip>(frame, &quoted)
     } else if globals::has(feature::GUE) && type_code == F::TOO_BIG && is_gue(frame, &quoted) {
-        of_tunnel::<F, Gue>(frame, &quoted)
+        if globals::has(feature::MIXED) && carries_other(frame, &quoted) {
+            of_tunnel::<F, F::Opposite, Gue>(frame, &quoted)
+        } else {
+            of_tunnel::<F, F, Gue>(frame, &quoted)
+        }
     } else {
         of_client(frame, &quoted)
     };
@@ -140,25 +154,35 @@ fn is_gue<F: IcmpFamily>(frame: &Frame<'_, impl Layout>, quoted: &Quoted<F>) -> 
             Ok(udp) if udp.destination_port_be == gue::PORT_BE)
 }
 
+/// Whether what follows the UDP header is a packet of the other family.
+#[inline(always)]
+fn carries_other<F: IcmpFamily>(frame: &Frame<'_, impl Layout>, quoted: &Quoted<F>) -> bool {
+    matches!(frame.at::<u8>(quoted.transport + Gue::BYTES),
+        Ok(&first) if gue::carries(first) == Some(F::Opposite::TUNNEL))
+}
+
 /// A message whose own header is no plain one is not unwrapped, for no router sends such.
 ///
-/// Routers quote enough of a packet for the one within to be seen, as RFC 1812 wants it.
+/// Routers quote enough of a packet for the one within, of family `I`, to be seen, as RFC 1812 wants
+/// it.
 #[inline(always)]
-fn of_tunnel<F: IcmpFamily, T: Tunnel>(
+fn of_tunnel<F: IcmpFamily, I: IcmpFamily, T: Tunnel>(
     frame: &Frame<'_, impl Layout>,
     outer: &Quoted<F>,
 ) -> Option<Found> {
     if frame.transport(F::TRANSPORT_OFFSET) != F::TRANSPORT_OFFSET {
         return None;
     }
-    let inner = quoted::<F>(frame, outer.transport + T::BYTES).ok()?;
+    let inner = quoted::<I>(frame, outer.transport + T::BYTES).ok()?;
     let ports = inner.ports(frame, F::ip_bytes(frame).ok()?)?;
-    let target = F::find_vip(inner.destination, ports.destination_be, inner.protocol)?;
+    let target = I::find_vip(inner.destination, ports.destination_be, inner.protocol)?;
     let service = SERVICES.get(target.service)?;
-    let (what, forward) = if T::IS_UDP {
-        (GUE, forward::GUE)
-    } else {
-        (IPIP, forward::IPIP)
+    let is_across = I::NUMBER != F::NUMBER;
+    let (what, forward) = match (T::IS_UDP, is_across) {
+        (true, false) => (GUE, forward::GUE),
+        (true, true) => (GUE_ACROSS, forward::GUE),
+        (false, false) => (IPIP, forward::IPIP),
+        (false, true) => (IPIP_ACROSS, forward::IPIP),
     };
     if service.forward != forward {
         return None;

@@ -34,6 +34,8 @@ const QUOTED_BYTES: usize = 8;
 
 /// What differs between ICMP and ICMPv6.
 pub trait IcmpFamily: Family {
+    /// The other family.
+    type Opposite: IcmpFamily;
     /// Type and code of an echo request.
     const ECHO_REQUEST: u16;
     /// Type and code of the error that a packet was too big.
@@ -71,6 +73,9 @@ pub trait IcmpFamily: Family {
     /// Takes the outer header out of what a message quotes, and addresses it to the client whose
     /// packet it is about.
     fn unwrap<T: Tunnel>(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason>;
+    /// Makes a message about a packet of the other family in an outer header one of that family, to the
+    /// client whose packet it is about.
+    fn across<T: Tunnel>(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason>;
     /// Whether a packet's sender may be told that it is too big.
     fn is_answerable(frame: &Frame<'_, impl Layout>) -> Result<bool, Reason>;
     /// Makes the message of a packet of which [`Self::ANSWER_QUOTES`] bytes are left: it is too big,

@@ -18,7 +18,7 @@ use crate::{
     frame::{Frame, Layout, NETWORK_OFFSET},
     globals,
     maps::count,
-    rewrite::udp_checksum,
+    rewrite::{outer, udp_checksum},
     transmit,
     ways::{self, conclude},
 };
@@ -54,9 +54,9 @@ fn forward<F: IcmpFamily>(
         let addresses = F::set_destination(frame, address)?;
         F::sum(frame, addresses, quoted)?;
     } else if globals::has(feature::IPIP) && service.forward == forward::IPIP {
-        F::encapsulate::<Ipip>(frame, backend, hop.egress.mtu, hash)?;
+        outer::<F, Ipip>(frame, backend, hop.egress.mtu, hash)?;
     } else if globals::has(feature::GUE) && service.forward == forward::GUE {
-        F::encapsulate::<Gue>(frame, backend, hop.egress.mtu, hash)?;
+        outer::<F, Gue>(frame, backend, hop.egress.mtu, hash)?;
     } else if !globals::has(feature::L2_DSR) || service.forward != forward::L2_DSR {
         return Err(Reason::Inconsistent);
     }

@@ -33,3 +33,13 @@ fn unwrap<F: IcmpFamily, T: Tunnel>(ctx: *mut xdp_md) -> u32 {
         Err(reason) => conclude(reason),
     }
 }
+
+/// The same where the packet within is of the other family.
+#[inline(never)]
+pub fn relay_across<F: IcmpFamily, T: Tunnel>(ctx: *mut xdp_md) -> u32 {
+    let context = context(ctx);
+    match F::across::<T>(&mut Frame::new(&context)) {
+        Ok(()) => 0,
+        Err(reason) => conclude(reason),
+    }
+}

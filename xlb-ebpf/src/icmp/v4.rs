@@ -9,11 +9,12 @@ use xlb_common::{
 use xlb_ebpf::tunnel::Tunnel;
 
 use super::{
+    across,
     quoted::{IcmpFamily, tunnel_sum},
     too_big::add_sum,
 };
 use crate::{
-    family::{Family, V4},
+    family::{Family, V4, V6},
     frame::{Frame, Layout, NETWORK_OFFSET},
 };
 
@@ -23,9 +24,10 @@ const HEADER: usize = size_of::<Ipv4Header>();
 const INTERNETWORK_CONTROL: u8 = 0xc0;
 
 /// Smallest MTU that a host need not ignore (RFC 1191).
-const MTU_MIN: usize = 68;
+pub const MTU_MIN: usize = 68;
 
 impl IcmpFamily for V4 {
+    type Opposite = V6;
     const ECHO_REQUEST: u16 = IcmpHeader::ECHO_REQUEST;
     const TOO_BIG: u16 = IcmpError::FRAGMENTATION_NEEDED;
     const TUNNEL: u8 = protocol::IPV4;
@@ -116,6 +118,11 @@ impl IcmpFamily for V4 {
     }
 
     #[inline(always)]
+    fn across<T: Tunnel>(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason> {
+        across::to_v6::<T>(frame)
+    }
+
+    #[inline(always)]
     fn is_answerable(frame: &Frame<'_, impl Layout>) -> Result<bool, Reason> {
         let group = frame.at::<EthernetHeader>(0)?.destination_high & 1 != 0;
         let ip = frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
@@ -162,7 +169,7 @@ const fn outer_bytes<T: Tunnel>() -> usize {
 
 /// Sum of a header's words.
 #[inline(always)]
-fn header_sum(ip: &Ipv4Header) -> u16 {
+pub fn header_sum(ip: &Ipv4Header) -> u16 {
     checksum::fold(
         u64::from(u16::from_ne_bytes([ip.version_ihl, ip.tos]))
             + u64::from(ip.total_length_be)
@@ -177,7 +184,7 @@ fn header_sum(ip: &Ipv4Header) -> u16 {
 
 /// Writes the IP header of a message.
 #[inline(always)]
-fn write_header(
+pub fn write_header(
     frame: &mut Frame<'_, impl Layout>,
     total_length: u16,
     source_be: u32,

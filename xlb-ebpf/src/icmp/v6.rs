@@ -9,23 +9,25 @@ use xlb_common::{
 use xlb_ebpf::tunnel::Tunnel;
 
 use super::{
+    across,
     quoted::{IcmpFamily, tunnel_sum},
     too_big::add_sum,
 };
 use crate::{
-    family::{Family, V6, difference},
+    family::{Family, V4, V6, difference},
     frame::{Frame, Layout, NETWORK_OFFSET},
 };
 
 const HEADER: usize = size_of::<Ipv6Header>();
 
 /// Smallest MTU of a link (RFC 8200, section 5).
-const MTU_MIN: usize = 1280;
+pub const MTU_MIN: usize = 1280;
 
 /// Version 6, without traffic class and flow label.
 const VERSION_BE: u32 = 0x6000_0000u32.to_be();
 
 impl IcmpFamily for V6 {
+    type Opposite = V4;
     const ECHO_REQUEST: u16 = IcmpHeader::ECHO_REQUEST_V6;
     const TOO_BIG: u16 = Icmpv6Error::PACKET_TOO_BIG;
     const TUNNEL: u8 = protocol::IPV6;
@@ -110,6 +112,11 @@ impl IcmpFamily for V6 {
     }
 
     #[inline(always)]
+    fn across<T: Tunnel>(frame: &mut Frame<'_, impl Layout>) -> Result<(), Reason> {
+        across::to_v4::<T>(frame)
+    }
+
+    #[inline(always)]
     fn is_answerable(frame: &Frame<'_, impl Layout>) -> Result<bool, Reason> {
         let ip = frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
         let [high, low] = ip.source;
@@ -170,7 +177,7 @@ const fn shorter<T: Tunnel>(length_be: u16) -> u16 {
 }
 
 #[inline(always)]
-fn address_sum(address: [u64; 2]) -> u64 {
+pub fn address_sum(address: [u64; 2]) -> u64 {
     checksum::sum32(address[0] as u32)
         + (address[0] >> 32)
         + checksum::sum32(address[1] as u32)
@@ -179,7 +186,7 @@ fn address_sum(address: [u64; 2]) -> u64 {
 
 /// Sum of a header's words.
 #[inline(always)]
-fn header_sum(ip: &Ipv6Header) -> u16 {
+pub fn header_sum(ip: &Ipv6Header) -> u16 {
     checksum::fold(
         checksum::sum32(ip.version_class_flow_be)
             + u64::from(ip.payload_length_be)
@@ -191,7 +198,7 @@ fn header_sum(ip: &Ipv6Header) -> u16 {
 
 /// Writes the IP header of a message.
 #[inline(always)]
-fn write_header(
+pub fn write_header(
     frame: &mut Frame<'_, impl Layout>,
     payload_length_be: u16,
     source: [u64; 2],

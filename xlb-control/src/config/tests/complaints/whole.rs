@@ -3,7 +3,7 @@
 use super::{Row, expect, files_are_refused};
 use crate::config::{
     Severity,
-    tests::{HEAD, SOUND, refused},
+    tests::{HEAD, SOUND, accepted, refused},
 };
 
 #[test]
@@ -148,13 +148,19 @@ fn rules_between_the_parts() {
 }
 
 #[test]
-fn each_forwarding_mode_needs_one_family() {
-    for mode in ["dnat", "l2-dsr", "ipip"] {
-        let text = format!("{HEAD}{SOUND}")
+fn modes_without_an_outer_header_need_one_family() {
+    let text = |mode: &str| {
+        format!("{HEAD}{SOUND}")
             .replace("192.0.2.10", "2001:db8::1")
-            .replace("\"dnat\"", &format!("\"{mode}\""));
-        let message = refused(&text).to_string();
+            .replace("\"dnat\"", &format!("\"{mode}\""))
+    };
+    for mode in ["dnat", "l2-dsr"] {
+        let message = refused(&text(mode)).to_string();
         assert!(message.contains("needs both in one family"), "{message}");
+    }
+    for mode in ["ipip", "gue"] {
+        let loaded = accepted(&text(mode));
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
     }
 }
 

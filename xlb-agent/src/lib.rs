@@ -9,6 +9,7 @@ pub mod diff;
 pub mod endpoint;
 pub mod engine;
 pub mod explain;
+pub mod import;
 pub mod lock;
 pub mod logging;
 pub mod netlink;

@@ -2,10 +2,12 @@
 
 use std::{io, process::ExitCode};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use xlb_agent::cli::{self, Cli};
 
 fn main() -> ExitCode {
+    // Ends the process if it is a shell that asks how a command may go on.
+    clap_complete::CompleteEnv::with_factory(Cli::command).complete();
     match cli::run(&Cli::parse()) {
         Ok(exit) => exit.into(),
         // Whoever reads our output may stop early, as `head` does: that is no failure.

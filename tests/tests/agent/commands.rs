@@ -17,6 +17,7 @@ fn every_command_answers_people_and_programs() {
     stage.agent.start_again();
     stage.wait_until_well();
     by_environment(&stage);
+    bash_completes(&stage);
     questions(&stage);
     changes(&stage);
     a_drain_that_is_waited_for(&stage);
@@ -40,6 +41,46 @@ fn by_environment(stage: &Stage) {
         .arg("unload");
     let holder = format!("pid {}", stage.agent.pid());
     stage::run(&mut command).refused_with(&["another agent", &holder]);
+}
+
+/// What bash offers after a line, by the function that the script installs.
+fn bash_completes(stage: &Stage) {
+    const OFFER: &str = r#"
+source <(xlb-agent completions bash)
+COMP_WORDS=($LINE "$WORD") COMP_CWORD=$(($(wc -w <<<"$LINE"))) COMP_TYPE=9
+function=$(complete -p xlb-agent | grep -o -- '-F [^ ]*' | cut -d' ' -f2)
+$function xlb-agent "$WORD" ""
+printf '%s\n' "${COMPREPLY[@]}"
+"#;
+    let offer = |line: &str, word: &str| {
+        let mut bash = stage.topology.balancer.ns.command("bash");
+        let binary = agent_binary();
+        let directory = binary.parent().expect("a binary in a directory");
+        let path = std::env::var("PATH").unwrap_or_default();
+        bash.args(["--norc", "-c", OFFER])
+            .env("PATH", format!("{}:{path}", directory.display()))
+            .env("XLB_SOCKET", stage.agent.socket_path())
+            .env("LINE", line)
+            .env("WORD", word);
+        stage::run(&mut bash)
+    };
+    for (line, word, expected) in [
+        ("xlb-agent", "stat", "status"),
+        ("xlb-agent backend", "dr", "drain"),
+        ("xlb-agent status", "--outp", "--output"),
+        ("xlb-agent health", "", "web"),
+        ("xlb-agent service show", "ec", "echo"),
+        ("xlb-agent backend drain", "spa", "spare"),
+        (
+            "xlb-agent backend drain web",
+            "10.80.1.11",
+            "10.80.1.11:8080",
+        ),
+    ] {
+        let run = offer(line, word);
+        let offered: Vec<&str> = run.out.lines().map(str::trim).collect();
+        assert!(offered.contains(&expected), "{line} {word}: {run:?}");
+    }
 }
 
 fn questions(stage: &Stage) {

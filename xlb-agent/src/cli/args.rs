@@ -6,9 +6,11 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCandidates;
 
 use super::{
-    args_backend::BackendCommand, args_explain::ExplainArgs, args_service::ServiceCommand,
+    args_backend::BackendCommand, args_config::ConfigCommand, args_explain::ExplainArgs,
+    args_service::ServiceCommand, candidates, generate::Shell,
 };
 use crate::{
     backend,
@@ -170,6 +172,25 @@ Example:
     /// Stop the agent first. The state directory stays.
     #[command(after_help = "Example:\n  systemctl stop xlb-agent && xlb-agent unload")]
     Unload,
+    /// Translate the configuration of another load balancer.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  xlb-agent config import --from keepalived /etc/keepalived/keepalived.conf"
+    )]
+    Config(ConfigCommand),
+    /// Print the script by which a shell completes commands.
+    ///
+    /// The shell then knows the commands, their options, and the names of services, pools and
+    /// backends of the agent that runs.
+    #[command(after_help = "\
+Example:
+  xlb-agent completions bash > /etc/bash_completion.d/xlb-agent
+  xlb-agent completions zsh > /usr/share/zsh/site-functions/_xlb-agent
+  xlb-agent completions fish > /etc/fish/completions/xlb-agent.fish")]
+    Completions(CompletionsArgs),
+    /// Write a manual page for each command into a directory.
+    #[command(after_help = "Example:\n  xlb-agent man /usr/local/share/man/man1")]
+    Man(ManArgs),
     /// Print the version of this program.
     #[command(after_help = "Example:\n  xlb-agent version")]
     Version,
@@ -191,6 +212,21 @@ pub(super) struct RunArgs {
     /// Move connections together with slots. It is for measuring what transitions are good for.
     #[arg(long, hide = true)]
     pub(super) without_transitions: bool,
+}
+
+/// What `completions` takes.
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// The shell that the script is for.
+    pub(super) shell: Shell,
+}
+
+/// What `man` takes.
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// The directory, which is made if it is missing.
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
 }
 
 /// What `check` takes.
@@ -221,5 +257,6 @@ pub(super) struct DiffArgs {
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
     /// The service whose backends are shown; all services without it.
+    #[arg(add = ArgValueCandidates::new(candidates::services))]
     pub(super) service: Option<String>,
 }

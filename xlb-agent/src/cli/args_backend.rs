@@ -3,9 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 use xlb_control::{api::Change, config::OnRemove};
 
-use super::values;
+use super::{candidates, values};
 use crate::{logging::LogFormat, options::DEFAULT_BACKEND_CONFIG};
 
 /// Verbs of `backend`.
@@ -89,9 +90,14 @@ pub(super) struct RunArgs {
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// The pool, or a service whose pool is meant.
+    #[arg(add = ArgValueCandidates::new(candidates::pools))]
     pool: String,
     /// Address and port, as in `10.0.1.7:8080` or `[2001:db8::7]:8080`.
-    #[arg(value_name = "ADDR:PORT", value_parser = values::endpoint)]
+    #[arg(
+        value_name = "ADDR:PORT",
+        value_parser = values::endpoint,
+        add = ArgValueCandidates::new(candidates::backends)
+    )]
     endpoint: SocketAddr,
 }
 
@@ -99,6 +105,7 @@ pub(super) struct Target {
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
     /// The pool, or a service whose pool is meant; all pools without it.
+    #[arg(add = ArgValueCandidates::new(candidates::pools))]
     pub(super) pool: Option<String>,
 }
 

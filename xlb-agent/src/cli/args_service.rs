@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 use xlb_control::{
     api::Change,
     config::{Forward, Protocol},
 };
 
-use super::values;
+use super::{candidates, values};
 
 /// Verbs of `service`.
 #[derive(Debug, Subcommand)]
@@ -35,6 +36,7 @@ Example:
 #[derive(Debug, Args)]
 pub(super) struct ServiceName {
     /// The name of the service.
+    #[arg(add = ArgValueCandidates::new(candidates::services))]
     pub(super) name: String,
 }
 

@@ -4,14 +4,18 @@
 
 mod args;
 mod args_backend;
+mod args_config;
 mod args_explain;
 mod args_service;
 mod backend_host;
+mod candidates;
 mod check;
 mod client;
 mod diff;
 mod drain;
 mod explain;
+mod generate;
+mod import;
 mod names;
 mod print;
 #[cfg(test)]
@@ -26,6 +30,7 @@ use std::{path::Path, process::ExitCode};
 
 pub use args::Cli;
 use args::Command;
+use args_config::ConfigCommand;
 
 use crate::{daemon, logging, options::DEFAULT_CONFIG};
 
@@ -79,6 +84,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
             options.metrics = args.metrics;
             daemon::run(options).map(|()| Exit::Well)
         }
+        Command::Config(ConfigCommand::Import(args)) => import::import(args, output),
+        Command::Completions(args) => generate::completions(args.shell),
+        Command::Man(args) => generate::man(&args.directory),
         Command::Unload => {
             let options = cli.global.options(Path::new(DEFAULT_CONFIG))?;
             print::changed(output, &daemon::unload(&options)?).map(|()| Exit::Well)

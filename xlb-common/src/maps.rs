@@ -251,7 +251,7 @@ pub mod service_state {
 
 /// A backend: value of `BACKENDS`, by number from 1. The first 64 bytes are the program's, the rest
 /// is what an agent must find again after a crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Backend {
     /// Where frames to it go: [`NextHop`].

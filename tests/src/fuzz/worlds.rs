@@ -1,0 +1,320 @@
+//! Configurations: what an agent may have written into the maps at some moment.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use xlb_common::{
+    flow::FlowKey,
+    maps::{backend_flag, feature, forward, protocol, service_state},
+    record::{CONFIRMED, FlowValue, TOMBSTONE},
+    slot::SlotWord,
+};
+
+use super::random::Random;
+use crate::model::{Backend, Interface, Pool, Record, Route, Service, Way, World};
+
+/// Counters that each service has.
+pub(super) const COUNTERS_EACH: u32 = 8;
+
+/// Services at most.
+pub(super) const SERVICES_MAX: usize = 6;
+
+const MTUS: [u16; 9] = [1500, 1500, 1500, 1400, 0, 1320, 9000, 600, 540];
+const PORTS: [u16; 5] = [80, 443, 53, 6080, 65_535];
+const SLOTS: [usize; 5] = [1, 2, 5, 13, 61];
+
+/// A VIP, of which there are two a family.
+fn vip(v6: bool, number: u8) -> IpAddr {
+    if v6 {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(number)).into()
+    } else {
+        Ipv4Addr::new(192, 0, 2, number).into()
+    }
+}
+
+fn backend_address(v6: bool, pool: usize, number: usize) -> IpAddr {
+    if v6 {
+        Ipv6Addr::new(0x2001, 0xdb8, 1, pool as u16, 0, 0, 0, number as u16).into()
+    } else {
+        Ipv4Addr::new(10, 0, pool as u8, number as u8).into()
+    }
+}
+
+/// A client's address: of those that routes lead to, of this host, or of somewhere.
+pub(super) fn client(random: &mut Random, v6: bool) -> IpAddr {
+    let last = random.between(1, 6) as u8;
+    match (random.below(10), v6) {
+        (0, false) => Ipv4Addr::new(203, 0, 113, last).into(),
+        (0, true) => Ipv6Addr::new(0x2001, 0xdb8, 0xd, 0, 0, 0, 0, last.into()).into(),
+        (1, false) => Ipv4Addr::new(100, 64, 0, last).into(),
+        (1, true) => Ipv6Addr::new(0x2001, 0xdb8, 0xe, 0, 0, 0, 0, last.into()).into(),
+        (_, false) => Ipv4Addr::new(198, 51, 100, last).into(),
+        (_, true) => Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, last.into()).into(),
+    }
+}
+
+/// A configuration and what has been recorded under it.
+pub(super) fn world(random: &mut Random, now_s: u32) -> World {
+    let interfaces = (0..random.pick(&[1, 1, 2, 3]))
+        .map(|index| Interface {
+            mac: [2, 0, 0, 2, 0, 1 + index],
+            mtu: random.pick(&MTUS),
+            ifindex: if index == 0 { 1 } else { 98 + u32::from(index) },
+        })
+        .collect();
+    let mut world = World {
+        features: 0,
+        hash_key: [random.long(), random.long()],
+        interfaces,
+        services: Vec::new(),
+        pools: Vec::new(),
+        backends: Vec::new(),
+        routes: Vec::new(),
+        pending: (Vec::new(), random.between(4, 40)),
+        flows: (Vec::new(), random.between(4, 40)),
+    };
+    let families = random.pick(&[[true, false], [false, true], [true, true], [true, true]]);
+    for (v6, _) in [false, true].into_iter().zip(families).filter(|(_, on)| *on) {
+        for _ in 0..random.between(1, 3) {
+            pool(random, &mut world, v6);
+        }
+        routes(random, &mut world, v6);
+    }
+    for number in 0..random.between(1, SERVICES_MAX + 1) {
+        service(random, &mut world, number as u32);
+    }
+    world.features = features(random, &world);
+    records(random, &mut world, now_s);
+    world
+}
+
+fn way(random: &mut Random, world: &World, last: u8) -> Way {
+    Way {
+        mac: [2, 0, 0, 1, random.byte(), last],
+        egress: 1 + random.below(world.interfaces.len()) as u16,
+    }
+}
+
+fn pool(random: &mut Random, world: &mut World, v6: bool) {
+    let place = world.pools.len();
+    let first = world.backends.len();
+    for number in 0..random.between(1, 6) {
+        // Some hosts are two backends, by two ports.
+        let host = if random.percent(10) { 1 } else { number + 1 };
+        let mut flags = backend_flag::USED;
+        for (bits, share) in [
+            (backend_flag::DRAIN, 10),
+            (backend_flag::DOWN, 10),
+            (backend_flag::DOWN | backend_flag::DEAD, 6),
+        ] {
+            if random.percent(share) {
+                flags |= bits;
+            }
+        }
+        let next_hop = (!random.percent(5)).then(|| way(random, world, number as u8));
+        world.backends.push(Backend {
+            address: SocketAddr::new(backend_address(v6, place, host), 8080 + number as u16),
+            outer_source: backend_address(v6, 200, 1 + random.below(2)),
+            next_hop,
+            flags,
+            position: number as u16,
+            weight: random.pick(&[1, 1, 1, 2, 10, 0]),
+            connections: 0,
+        });
+    }
+    let members: Vec<u16> = (first..world.backends.len())
+        .map(|place| place as u16 + 1)
+        .collect();
+    let moving = random.percent(60);
+    let slots = (0..random.pick(&SLOTS))
+        .map(|_| slot(random, &members, moving))
+        .collect();
+    let sequence = (0..random.below(7))
+        .map(|_| random.pick(&members))
+        .collect();
+    world.pools.push(Pool {
+        members,
+        slots,
+        sequence,
+        offset: place as u32 * 64 + random.below(3) as u32,
+    });
+}
+
+fn slot(random: &mut Random, members: &[u16], moving: bool) -> SlotWord {
+    let stable = if random.percent(3) {
+        0
+    } else {
+        random.pick(members)
+    };
+    if !moving || random.percent(25) {
+        return SlotWord::rest(stable);
+    }
+    let target = if random.percent(15) {
+        stable
+    } else {
+        random.pick(members)
+    };
+    SlotWord::marked(stable, target).with_settling(random.percent(10))
+}
+
+fn service(random: &mut Random, world: &mut World, number: u32) {
+    let pool = random.below(world.pools.len());
+    let first = world.pools[pool].members[0];
+    let v6 = world
+        .backend(first)
+        .is_some_and(|backend| backend.address.is_ipv6());
+    let protocol = random.pick(&[protocol::TCP, protocol::TCP, protocol::UDP]);
+    let forward = random.pick(&[
+        forward::DNAT,
+        forward::DNAT,
+        forward::L2_DSR,
+        forward::IPIP,
+        forward::GUE,
+    ]);
+    let address = vip(v6, 10 + random.below(2) as u8);
+    let vip = SocketAddr::new(address, random.pick(&PORTS));
+    let taken = world.services.iter().any(|other| {
+        other.vip == vip && other.protocol == protocol
+            || forward == forward::DNAT
+                && other.forward == forward
+                && other.pool == pool
+                && other.protocol == protocol
+    });
+    if taken {
+        return;
+    }
+    let mut state = random.pick(&[
+        0,
+        0,
+        0,
+        service_state::CLIENT_IP,
+        service_state::TRACKED,
+        service_state::TRACKED | service_state::ROUND_ROBIN,
+        service_state::TRACKED | service_state::LEAST_CONNECTIONS,
+    ]);
+    if protocol == protocol::TCP && state == service_state::TRACKED {
+        state = 0;
+    }
+    let by_ring = state & service_state::TRACKED == 0;
+    if random.percent(5) {
+        state |= service_state::REFUSE;
+    }
+    world.services.push(Service {
+        vip,
+        protocol,
+        forward,
+        pool,
+        state,
+        second_chance: by_ring
+            && protocol == protocol::TCP
+            && matches!(forward, forward::IPIP | forward::GUE)
+            && random.percent(70),
+        counter_base: number * COUNTERS_EACH,
+        turns: 0,
+    });
+}
+
+fn routes(random: &mut Random, world: &mut World, v6: bool) {
+    let (to, bits) = if v6 {
+        (Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 0).into(), 64)
+    } else {
+        (Ipv4Addr::new(198, 51, 100, 0).into(), 24)
+    };
+    let mut add = |prefix: IpAddr, bits: u8, way: Option<Way>| {
+        world.routes.push(Route { prefix, bits, way });
+    };
+    let whole = if v6 { 128 } else { 32 };
+    let mut ways: Vec<Way> = Vec::new();
+    for last in [9, 7] {
+        ways.push(Way {
+            mac: [2, 0, 0, 9, 9, last],
+            egress: 1 + random.below(world.interfaces.len()) as u16,
+        });
+    }
+    if random.percent(90) {
+        add(to, bits, Some(ways[0]));
+    }
+    if random.percent(30) {
+        let of_one: IpAddr = if v6 {
+            Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 3).into()
+        } else {
+            Ipv4Addr::new(198, 51, 100, 3).into()
+        };
+        add(of_one, whole, Some(ways[1]));
+    }
+    for last in 1..4 {
+        let own: IpAddr = if v6 {
+            Ipv6Addr::new(0x2001, 0xdb8, 0xd, 0, 0, 0, 0, last).into()
+        } else {
+            Ipv4Addr::new(203, 0, 113, last as u8).into()
+        };
+        add(own, whole, None);
+    }
+}
+
+/// What the configuration needs, and sometimes more.
+fn features(random: &mut Random, world: &World) -> u32 {
+    let mut features = 0;
+    let mut needs = |condition: bool, bit: u32| {
+        if condition || random.percent(20) {
+            features |= bit;
+        }
+    };
+    let any = |what: &dyn Fn(&Service) -> bool| world.services.iter().any(what);
+    needs(any(&|it| it.vip.is_ipv4()), feature::IPV4);
+    needs(any(&|it| it.vip.is_ipv6()), feature::IPV6);
+    needs(any(&|it| it.forward == forward::DNAT), feature::DNAT);
+    needs(any(&|it| it.forward == forward::L2_DSR), feature::L2_DSR);
+    needs(any(&|it| it.forward == forward::IPIP), feature::IPIP);
+    needs(any(&|it| it.forward == forward::GUE), feature::GUE);
+    needs(world.interfaces.len() > 1, feature::REDIRECT);
+    needs(any(&|it| it.has(service_state::CLIENT_IP)), feature::CLIENT_IP);
+    needs(any(&|it| it.second_chance), feature::SECOND_CHANCE);
+    let by_connection = any(&|it| it.has(service_state::BY_CONNECTION));
+    needs(by_connection, feature::BY_CONNECTION);
+    let by_connection = features & feature::BY_CONNECTION != 0;
+    if by_connection || any(&|it| it.has(service_state::TRACKED)) || random.percent(20) {
+        features |= feature::TRACKED;
+    }
+    features
+}
+
+/// Flows that are recorded before the first frame.
+fn records(random: &mut Random, world: &mut World, now_s: u32) {
+    for pending in [true, false] {
+        let room = if pending { world.pending.1 } else { world.flows.1 };
+        let mut records: Vec<Record> = Vec::new();
+        for _ in 0..random.below(room + 1) {
+            let service = &world.services[random.below(world.services.len())];
+            let from = flow_client(random, service.vip.is_ipv6());
+            let Some(key) = FlowKey::between(from, service.vip, service.protocol) else {
+                continue;
+            };
+            let mut flags = 0;
+            if pending && random.percent(20) {
+                flags |= CONFIRMED;
+            }
+            if random.percent(10) {
+                flags |= TOMBSTONE;
+            }
+            // Another key's, which was given the element a moment ago.
+            let tag = if random.percent(3) { 7 } else { key.tag() };
+            let age = random.pick(&[0, 5, 30, 100, 4000]);
+            let backend = random.pick(&world.pools[service.pool].members);
+            let isn = 1000 * random.below(4) as u32;
+            let value = FlowValue::new(backend, flags, tag, isn, now_s.saturating_sub(age));
+            if records.iter().all(|(of, _)| *of != key) {
+                records.push((key, value));
+            }
+        }
+        if pending {
+            world.pending.0 = records;
+        } else {
+            world.flows.0 = records;
+        }
+    }
+}
+
+/// A client of the few flows that come again and again.
+pub(super) fn flow_client(random: &mut Random, v6: bool) -> SocketAddr {
+    SocketAddr::new(client(random, v6), 40_000 + random.below(4) as u16)
+}

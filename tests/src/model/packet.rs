@@ -1,0 +1,198 @@
+//! A frame's headers, as far as the balancer has to understand them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use xlb_common::{maps::protocol, reason::Reason};
+
+use super::{
+    ETHERNET_BYTES, ICMP_BYTES, IPV4_BYTES, IPV6_BYTES, TCP_BYTES, UDP_BYTES,
+    bytes::{address, be16},
+};
+
+/// What follows the IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    Udp,
+    Icmp,
+}
+
+/// An IP packet in a frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packet {
+    pub(crate) v6: bool,
+    /// Offset of the IP header.
+    pub(crate) ip: usize,
+    /// Offset of what follows the IP header.
+    pub(crate) transport_at: usize,
+    /// Offset of the packet's end, by its own word. Beyond the frame's, if it is truncated.
+    pub(crate) end: usize,
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    pub(crate) transport: Transport,
+    pub(crate) ttl: u8,
+    pub(crate) is_fragment: bool,
+}
+
+const EXTENSION_HEADERS: [u8; 7] = [0, 43, 44, 51, 60, 135, 139];
+
+impl Packet {
+    /// Reads the headers of a frame whose EtherType says what family it is of.
+    pub(crate) fn parse(frame: &[u8], v6: bool) -> Result<Self, Reason> {
+        if v6 {
+            Self::parse6(frame)
+        } else {
+            Self::parse4(frame)
+        }
+    }
+
+    fn parse4(frame: &[u8]) -> Result<Self, Reason> {
+        let ip = ETHERNET_BYTES;
+        if frame.len() < ip + IPV4_BYTES {
+            return Err(Reason::BadHeader);
+        }
+        let header = usize::from(frame[ip] & 0x0f) * 4;
+        if frame[ip] >> 4 != 4 || header < IPV4_BYTES {
+            return Err(Reason::BadHeader);
+        }
+        if header > IPV4_BYTES {
+            return Err(Reason::Ipv4Options);
+        }
+        let transport = match frame[ip + 9] {
+            protocol::TCP => Transport::Tcp,
+            protocol::UDP => Transport::Udp,
+            protocol::ICMP => Transport::Icmp,
+            _ => return Err(Reason::OtherProtocol),
+        };
+        Ok(Self {
+            v6: false,
+            ip,
+            transport_at: ip + header,
+            end: ip + usize::from(be16(frame, ip + 2)),
+            source: address(frame, ip + 12, false),
+            destination: address(frame, ip + 16, false),
+            transport,
+            ttl: frame[ip + 8],
+            is_fragment: be16(frame, ip + 6) & 0x3fff != 0,
+        })
+    }
+
+    fn parse6(frame: &[u8]) -> Result<Self, Reason> {
+        let ip = ETHERNET_BYTES;
+        if frame.len() < ip + IPV6_BYTES || frame[ip] >> 4 != 6 {
+            return Err(Reason::BadHeader);
+        }
+        let transport = match frame[ip + 6] {
+            protocol::TCP => Transport::Tcp,
+            protocol::UDP => Transport::Udp,
+            protocol::ICMPV6 => Transport::Icmp,
+            next if EXTENSION_HEADERS.contains(&next) => return Err(Reason::ExtensionHeader),
+            _ => return Err(Reason::OtherProtocol),
+        };
+        let transport_at = ip + IPV6_BYTES;
+        Ok(Self {
+            v6: true,
+            ip,
+            transport_at,
+            end: transport_at + usize::from(be16(frame, ip + 4)),
+            source: address(frame, ip + 8, true),
+            destination: address(frame, ip + 24, true),
+            transport,
+            ttl: frame[ip + 7],
+            is_fragment: false,
+        })
+    }
+
+    /// Bytes of the IP packet.
+    pub(crate) fn bytes(&self) -> usize {
+        self.end - self.ip
+    }
+
+    /// Bytes that every header of this kind has.
+    fn transport_bytes(&self) -> usize {
+        match self.transport {
+            Transport::Tcp => TCP_BYTES,
+            Transport::Udp => UDP_BYTES,
+            Transport::Icmp => ICMP_BYTES,
+        }
+    }
+
+    /// Whether the frame has what the headers say, and the headers leave room for one another.
+    pub(crate) fn is_whole(&self, frame: &[u8]) -> bool {
+        if self.end > frame.len() || self.end < self.transport_at + self.transport_bytes() {
+            return false;
+        }
+        let room = self.end - self.transport_at;
+        match self.transport {
+            Transport::Tcp => {
+                let header = usize::from(frame[self.transport_at + 12] >> 4) * 4;
+                (TCP_BYTES..=room).contains(&header)
+            }
+            Transport::Udp => {
+                let datagram = usize::from(be16(frame, self.transport_at + 4));
+                (UDP_BYTES..=room).contains(&datagram)
+            }
+            Transport::Icmp => true,
+        }
+    }
+
+    /// Whether the ports stand in the frame.
+    pub(crate) fn has_ports(&self, frame: &[u8]) -> bool {
+        frame.len() >= self.transport_at + 4 && self.transport != Transport::Icmp
+    }
+
+    /// Protocol of a service that the packet may be for.
+    pub(crate) fn protocol(&self) -> u8 {
+        match self.transport {
+            Transport::Tcp => protocol::TCP,
+            Transport::Udp => protocol::UDP,
+            Transport::Icmp => protocol::ICMP,
+        }
+    }
+
+    /// Where it comes from; only with [`Packet::has_ports`].
+    pub(crate) fn from(&self, frame: &[u8]) -> SocketAddr {
+        SocketAddr::new(self.source, be16(frame, self.transport_at))
+    }
+
+    /// Where it goes; only with [`Packet::has_ports`].
+    pub(crate) fn to(&self, frame: &[u8]) -> SocketAddr {
+        SocketAddr::new(self.destination, be16(frame, self.transport_at + 2))
+    }
+
+    /// Offset of the transport checksum.
+    pub(crate) fn checksum_at(&self) -> usize {
+        self.transport_at
+            + match self.transport {
+                Transport::Tcp => 16,
+                Transport::Udp => 6,
+                Transport::Icmp => 2,
+            }
+    }
+
+    /// Offset of the source address; that of the destination follows it.
+    pub(crate) fn source_at(&self) -> usize {
+        self.ip + if self.v6 { 8 } else { 12 }
+    }
+
+    /// Offset of the destination address.
+    pub(crate) fn destination_at(&self) -> usize {
+        self.ip + if self.v6 { 24 } else { 16 }
+    }
+
+    /// Offset of the header checksum.
+    pub(crate) fn header_checksum_at(&self) -> Option<usize> {
+        (!self.v6).then_some(self.ip + 10)
+    }
+
+    /// Takes one from the TTL or hop limit in a copy of the frame (RFC 1812, section 5.3.1; RFC 8200,
+    /// section 3).
+    pub(crate) fn take_hop(&self, frame: &mut [u8]) {
+        if self.v6 {
+            frame[self.ip + 7] -= 1;
+        } else {
+            let word = [frame[self.ip + 8] - 1, frame[self.ip + 9]];
+            super::bytes::rewrite(frame, self.ip + 8, &word, &[self.ip + 10]);
+        }
+    }
+}

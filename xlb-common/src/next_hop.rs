@@ -64,7 +64,7 @@ impl NextHop {
 pub struct Egress {
     /// MAC address, the source of frames that leave.
     pub mac: [u8; 6],
-    /// Largest IP packet that it takes, in bytes; 0: not known.
+    /// Largest IP packet that it takes, in bytes; 0: not known, and nothing fits in an outer header.
     pub mtu: u16,
     /// The kernel's number of the interface. 0: the entry is not used.
     pub ifindex: u32,

@@ -36,6 +36,7 @@ use crate::{
     frame::{Frame, Layout},
     globals,
     maps::{BACKENDS, SERVICES, count},
+    transmit,
     ways::{self, conclude, task},
 };
 
@@ -124,8 +125,11 @@ fn depart<F: IcmpFamily>(ctx: *mut xdp_md, made: u32) -> u32 {
     if made != 0 {
         return made;
     }
-    count(Reason::TunnelTooBig);
-    send::depart::<F>(ctx, send::route::<F>(ctx))
+    let action = send::depart::<F>(ctx, send::route::<F>(ctx));
+    if transmit::has_left(action) {
+        count(Reason::TunnelTooBig);
+    }
+    action
 }
 
 #[inline(always)]

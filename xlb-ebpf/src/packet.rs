@@ -167,7 +167,9 @@ fn tcp<F: Family>(
     payload_bytes: usize,
 ) -> Result<Transport, Reason> {
     let header = frame.at::<TcpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
-    if payload_bytes < size_of::<TcpHeader>() {
+    // The options have to lie in the packet too, and the header can't be shorter than itself.
+    let header_bytes = usize::from(header.data_offset >> 4) * 4;
+    if header_bytes < size_of::<TcpHeader>() || header_bytes > payload_bytes {
         return Err(Reason::Truncated);
     }
     Ok(Transport::Tcp {
@@ -195,7 +197,9 @@ fn udp<F: Family>(
     payload_bytes: usize,
 ) -> Result<Transport, Reason> {
     let header = frame.at::<UdpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
-    if payload_bytes < size_of::<UdpHeader>() {
+    // The datagram may be shorter than the packet (RFC 9868), never longer.
+    let datagram_bytes = usize::from(u16::from_be(header.length_be));
+    if datagram_bytes < size_of::<UdpHeader>() || datagram_bytes > payload_bytes {
         return Err(Reason::Truncated);
     }
     Ok(Transport::Udp {

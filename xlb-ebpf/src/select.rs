@@ -132,6 +132,9 @@ pub fn follow<F: Family>(
         } else {
             Kind::Untracked
         };
+        if word.is_marked() && kind == Kind::Untracked {
+            maps::count(Reason::TableLookup);
+        }
         let key = F::flow_key(packet, ports, protocol);
         let mut tables = MovingSlot::new(key, index, decision);
         rule::select(&mut tables, word, kind, decision.is_by_connection()).backend

@@ -61,6 +61,12 @@ pub fn transmit(frame: &mut Frame<'_, impl Layout>, hop: &Hop) -> Result<u32, Re
     Ok(xdp_action::XDP_TX)
 }
 
+/// Whether an action sends the frame on.
+#[inline(always)]
+pub const fn has_left(action: u32) -> bool {
+    action == xdp_action::XDP_TX || action == xdp_action::XDP_REDIRECT
+}
+
 /// What the agent's table of next hops says of a client, if anything.
 ///
 /// # Errors

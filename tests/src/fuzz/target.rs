@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{HashMap, LpmTrie, Map, lpm_trie::Key, xdp::DevMap},
+    maps::{HashMap, LpmTrie, Map, MapData, ProgramArray, lpm_trie::Key, xdp::DevMap},
     programs::Xdp,
 };
 use xlb_common::{
@@ -19,7 +19,7 @@ use xlb_common::{
     limits::{BLOCK_ENTRIES, ENDPOINT_PROBES, ENDPOINT_TABLE_MIN},
     maps::{
         self, AttachmentCounters, Egress, NextHop, PROGRAM, global, name, outer_sum, outer_sum6,
-        service_option,
+        service_option, way,
     },
     reason::{Action, Reason},
     record::FlowValue,
@@ -54,6 +54,8 @@ pub struct Actual {
 /// The loaded program.
 pub(super) struct Balancer {
     ebpf: Ebpf,
+    /// Held, lest the kernel empty it.
+    _ways: ProgramArray<MapData>,
     program: i32,
     reasons: PerCpu,
     counters: PerCpu,
@@ -180,12 +182,20 @@ impl Balancer {
         }
         let mut ebpf = loader.load(object).context("load the eBPF object")?;
         let program = load_program(&mut ebpf, PROGRAM)?;
+        let ways = ebpf.take_map(name::WAYS).context("a map of programs")?;
+        let mut ways = ProgramArray::try_from(ways)?;
+        for (index, name) in (0..).zip(way::PROGRAMS) {
+            load_program(&mut ebpf, name)?;
+            let program: &Xdp = ebpf.program(name).context("a program")?.try_into()?;
+            ways.set(index, program.fd()?, 0)?;
+        }
         let map = |name: &str| descriptor(ebpf.map(name).context("a map")?);
         let mut target = Self {
             reasons: PerCpu::new(map(name::REASONS)?, Reason::COUNT as u32, 1)?,
             counters: PerCpu::new(map(name::COUNTERS)?, COUNTERS, COUNTER_WORDS)?,
             program,
             ebpf,
+            _ways: ways,
         };
         target.write(world)?;
         Ok(target)

@@ -139,6 +139,27 @@ fn pool(random: &mut Random, world: &mut World, v6: bool) {
     });
 }
 
+fn own_pool(world: &mut World, v6: bool) -> usize {
+    let place = world.pools.len();
+    world.backends.push(Backend {
+        address: SocketAddr::new(backend_address(v6, 99, place), 443),
+        outer_source: backend_address(v6, 200, 1),
+        next_hop: None,
+        flags: backend_flag::USED,
+        position: 0,
+        weight: 1,
+        connections: 0,
+    });
+    let number = world.backends.len() as u16;
+    world.pools.push(Pool {
+        members: vec![number],
+        slots: vec![SlotWord::rest(number)],
+        sequence: Vec::new(),
+        offset: place as u32 * 64,
+    });
+    place
+}
+
 fn slot(random: &mut Random, members: &[u16], moving: bool) -> SlotWord {
     let stable = if random.percent(3) {
         0
@@ -157,7 +178,9 @@ fn slot(random: &mut Random, members: &[u16], moving: bool) -> SlotWord {
 }
 
 fn service(random: &mut Random, world: &mut World, number: u32) {
-    let pool = random.below(world.pools.len());
+    // Those of services of this host have no others.
+    let shared = world.pools.len() - world.services.iter().filter(|it| it.forward == forward::LOCAL).count();
+    let pool = random.below(shared);
     let first = world.pools[pool].members[0];
     let v6 = world
         .backend(first)
@@ -198,6 +221,13 @@ fn service(random: &mut Random, world: &mut World, number: u32) {
     if random.percent(5) {
         state |= service_state::REFUSE;
     }
+    // A service of this host has a pool of its own, with one backend.
+    let local = random.percent(8);
+    let (forward, pool, state) = if local {
+        (forward::LOCAL, own_pool(world, v6), state & service_state::REFUSE)
+    } else {
+        (forward, pool, state)
+    };
     world.services.push(Service {
         vip,
         protocol,
@@ -266,6 +296,7 @@ fn features(random: &mut Random, world: &World) -> u32 {
     needs(any(&|it| it.forward == forward::L2_DSR), feature::L2_DSR);
     needs(any(&|it| it.forward == forward::IPIP), feature::IPIP);
     needs(any(&|it| it.forward == forward::GUE), feature::GUE);
+    needs(any(&|it| it.forward == forward::LOCAL), feature::LOCAL);
     needs(world.interfaces.len() > 1, feature::REDIRECT);
     needs(any(&|it| it.has(service_state::CLIENT_IP)), feature::CLIENT_IP);
     needs(any(&|it| it.second_chance), feature::SECOND_CHANCE);

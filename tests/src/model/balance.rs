@@ -14,7 +14,7 @@ use super::{
     packet::{Packet, Transport},
     select::Choice,
     tables::Records,
-    world::World,
+    world::{Way, World},
 };
 
 const ETHER_TYPE_IPV4: u16 = 0x0800;
@@ -120,14 +120,31 @@ impl Model {
         if packet.transport == Transport::Icmp {
             return self.icmp(frame, &packet);
         }
-        if self.world.is_vip(packet.destination) {
+        let to_vip = self.world.is_vip(packet.destination);
+        if packet.transport == Transport::Other {
+            return Err(match (to_vip, packet.is_fragment) {
+                (false, _) => Reason::NotForService,
+                (true, true) => Reason::Fragment,
+                (true, false) if packet.end > frame.len() => Reason::Truncated,
+                (true, false) => Reason::OtherProtocol,
+            });
+        }
+        if to_vip {
             return self.to_vip(frame, &packet);
         }
-        if self.world.has(feature::DNAT) && !packet.is_fragment && packet.is_whole(frame) {
-            let from = packet.from(frame);
-            if let Some((service, backend)) = self.world.replier(from, packet.protocol()) {
-                return self.reply(frame, &packet, service, backend);
-            }
+        if packet.is_fragment || !packet.is_whole(frame) {
+            return Err(Reason::NotForService);
+        }
+        self.perhaps_a_reply(frame, &packet)
+    }
+
+    /// Of a packet to no service.
+    fn perhaps_a_reply(&mut self, frame: &[u8], packet: &Packet) -> Result<Sent, Reason> {
+        if self.world.has(feature::DNAT)
+            && let Some((service, backend)) =
+                self.world.replier(packet.from(frame), packet.protocol())
+        {
+            return self.reply(frame, packet, service, backend);
         }
         Err(Reason::NotForService)
     }
@@ -139,24 +156,33 @@ impl Model {
         if !packet.is_whole(frame) {
             return Err(Reason::Truncated);
         }
-        let service = self
+        let Some(service) = self
             .world
             .service_at(packet.to(frame), packet.protocol())
-            .ok_or(Reason::NotForService)?;
-        if packet.ttl <= 1 {
-            return Err(Reason::TtlExpired);
-        }
+        else {
+            return self.perhaps_a_reply(frame, packet);
+        };
         let key = FlowKey::between(packet.from(frame), packet.to(frame), packet.protocol())
             .ok_or(Reason::NotForService)?;
         let kind = self.kind(frame, packet, service);
         let choice = self.select(service, &key, kind, tcp_flags(frame, packet))?;
         let opens = matches!(kind, Kind::Syn { .. });
         let mut out = frame.to_vec();
-        packet.take_hop(&mut out);
+        // What arrives needs no TTL.
+        if self.world.services[service].forward == forward::LOCAL {
+            return Ok(Sent {
+                counter: self.counter(service, choice.backend, frame.len(), opens),
+                frame: out,
+                action: Action::Pass,
+                reason: Some(Reason::Local),
+            });
+        }
+        let way = self.way_to_backend(choice.backend)?;
+        packet.take_hop(&mut out)?;
         if self.world.services[service].forward == forward::DNAT {
             self.towards(&mut out, packet, choice.backend)?;
         }
-        self.to_backend(frame, out, packet, service, &choice, opens)
+        self.to_backend(frame, out, packet, service, &choice, way, opens)
     }
 
     fn kind(&self, frame: &[u8], packet: &Packet, service: usize) -> Kind {
@@ -207,33 +233,47 @@ impl Model {
         packet: &Packet,
         service: usize,
         choice: &Choice,
+        way: Way,
         opens: bool,
     ) -> Result<Sent, Reason> {
-        let backend = self
-            .world
-            .backend(choice.backend)
-            .ok_or(Reason::Inconsistent)?;
-        let way = backend.next_hop.ok_or(Reason::BackendUnresolved)?;
-        let (position, kind) = (backend.position, self.world.services[service].clone());
-        if kind.is_tunnel() {
+        if self.world.services[service].is_tunnel() {
             if let Some(answer) = self.no_room(input, packet, &out, service, way)? {
                 return Ok(answer);
             }
             out = self.encapsulate(&out, packet, service, choice, way);
         }
         let action = self.leave(&mut out, way)?;
-        let counters = AttachmentCounters {
-            packets: 1,
-            bytes: input.len() as u64,
-            connections: u64::from(opens),
-            ..AttachmentCounters::default()
-        };
         Ok(Sent {
             frame: out,
             action,
             reason: None,
-            counter: Some((kind.counter_base + u32::from(position), counters)),
+            counter: self.counter(service, choice.backend, input.len(), opens),
         })
+    }
+
+    /// A packet of so many bytes, by attachment.
+    fn counter(
+        &self,
+        service: usize,
+        backend: u16,
+        bytes: usize,
+        opens: bool,
+    ) -> Option<(u32, AttachmentCounters)> {
+        let position = self.world.backend(backend)?.position;
+        let counters = AttachmentCounters {
+            packets: 1,
+            bytes: bytes as u64,
+            connections: u64::from(opens),
+            ..AttachmentCounters::default()
+        };
+        let base = self.world.services[service].counter_base;
+        Some((base + u32::from(position), counters))
+    }
+
+    /// The way to a backend.
+    pub(super) fn way_to_backend(&self, backend: u16) -> Result<Way, Reason> {
+        let backend = self.world.backend(backend).ok_or(Reason::Inconsistent)?;
+        backend.next_hop.ok_or(Reason::BackendUnresolved)
     }
 
     fn reply(
@@ -245,7 +285,7 @@ impl Model {
     ) -> Result<Sent, Reason> {
         let way = self.way_to_client(packet.destination, packet.ttl)?;
         let mut out = frame.to_vec();
-        packet.take_hop(&mut out);
+        packet.take_hop(&mut out)?;
         let vip = self.world.services[service].vip;
         translate(
             &mut out,

@@ -49,28 +49,25 @@ impl Model {
                 self.add(verdict.backend, 1);
             }
             What::Promoted => {
-                self.release(before.flow);
+                let isn = before.pending.map(|pending| pending.isn);
+                let replaced = before.flow.filter(|flow| Some(flow.isn) != isn);
+                self.release(replaced);
                 let counted = before.pending.is_some_and(FlowValue::is_counted);
-                self.mark(key, false, counted && !ends.0);
-                if counted && ends.0 {
-                    self.add(verdict.backend, -1);
+                self.mark(key, false, counted);
+            }
+            // Another connection in the record of one that may have ended.
+            What::FullReused => {
+                let pending = before.pending.is_some();
+                let record = if pending {
+                    self.pending.of(key)
+                } else {
+                    self.flows.of(key)
+                };
+                if let Some(record) = record.filter(|record| !record.is_counted()) {
+                    self.add(record.backend(), 1);
+                    self.mark(key, pending, true);
                 }
             }
-            What::Recorded | What::Confirmed if ends.0 => {
-                let pending = verdict.what == What::Confirmed;
-                let of = if pending {
-                    before.pending
-                } else {
-                    before.flow
-                };
-                self.release(of);
-                self.mark(key, pending, false);
-            }
-            What::Moved => {
-                self.release(before.flow);
-                self.mark(key, false, false);
-            }
-            What::FullReused => {}
             What::Rest
             | What::Datagram
             | What::Untracked
@@ -82,7 +79,13 @@ impl Model {
             | What::Confirmed
             | What::Recorded
             | What::Missed
+            | What::Moved
             | What::FlowFull => {}
+        }
+        if !verdict.is_drop() && (ends.0 || verdict.what == What::Moved) {
+            let flow = self.flows.of(key);
+            self.release(flow.or(self.pending.of(key)));
+            self.mark(key, flow.is_none(), false);
         }
     }
 

@@ -25,6 +25,9 @@ const fn message_max(v6: bool) -> usize {
     if v6 { 1280 } else { 576 }
 }
 
+/// What every link takes (RFC 791).
+const IPV4_MTU_MIN: usize = 68;
+
 /// The beginning of a packet that an error is about.
 #[derive(Clone, Copy, Debug)]
 struct Quote {
@@ -189,8 +192,8 @@ impl Model {
             .world
             .service_at(about.from, about.protocol)
             .ok_or(Reason::IcmpOther)?;
-        if packet.ttl <= 1 {
-            return Err(Reason::TtlExpired);
+        if self.world.services[service].forward == forward::LOCAL {
+            return Err(Reason::Local);
         }
         let key =
             FlowKey::between(about.to, about.from, about.protocol).ok_or(Reason::IcmpOther)?;
@@ -201,8 +204,9 @@ impl Model {
             Kind::Datagram
         };
         let choice = self.select(service, &key, kind, 0)?;
+        let way = self.way_to_backend(choice.backend)?;
         let mut out = frame.to_vec();
-        packet.take_hop(&mut out);
+        packet.take_hop(&mut out)?;
         if self.world.services[service].forward == forward::DNAT {
             let backend = self
                 .world
@@ -213,7 +217,7 @@ impl Model {
             self.requote(&mut out, packet, &about, false, to);
         }
         let events = self.events.len();
-        let sent = self.to_backend(frame, out, packet, service, &choice, false)?;
+        let sent = self.to_backend(frame, out, packet, service, &choice, way, false)?;
         self.events.insert(events, Reason::IcmpError);
         Ok(sent)
     }
@@ -230,7 +234,7 @@ impl Model {
         let way = self.way_to_client(packet.destination, packet.ttl)?;
         let vip = self.world.services[service].vip;
         let mut out = frame.to_vec();
-        packet.take_hop(&mut out);
+        packet.take_hop(&mut out)?;
         readdress(&mut out, packet, packet.source_at(), vip.ip());
         self.requote(&mut out, packet, about, true, vip);
         let action = self.leave(&mut out, way)?;
@@ -270,7 +274,7 @@ impl Model {
     ) -> Result<Option<Sent>, Reason> {
         let mtu = usize::from(self.mtu(way));
         let outer = outer_bytes(&self.world.services[service], packet.v6);
-        if mtu == 0 || packet.bytes() + outer <= mtu {
+        if packet.bytes() + outer <= mtu {
             return Ok(None);
         }
         let fits = mtu.saturating_sub(outer);
@@ -337,11 +341,22 @@ impl Model {
         } else {
             usize::from(be16(frame, at + 6))
         };
-        let fits = says.saturating_sub(outer);
+        let fits = if packet.v6 {
+            // A host ignores what is less than every link takes (RFC 8201, section 4).
+            says.saturating_sub(outer).max(message_max(true))
+        } else if header > IPV4_BYTES {
+            // No balancer writes options.
+            return Err(Reason::IcmpOther);
+        } else if says == 0 {
+            // The router is too old to say (RFC 1191, section 5).
+            0
+        } else if says < IPV4_MTU_MIN + outer {
+            return Err(Reason::TooBig);
+        } else {
+            says - outer
+        };
         let way = self.way_to_client(about.from.ip(), 64)?;
-        let message = too_big(about.to.ip(), about.from.ip(), fits, &quoted[outer..]);
-        let mut out = frame[..ETHERNET_BYTES].to_vec();
-        out.extend(message);
+        let mut out = relayed(frame, packet, outer, fits, &about);
         let action = self.leave(&mut out, way)?;
         Ok(Sent {
             frame: out,
@@ -350,6 +365,41 @@ impl Model {
             counter: None,
         })
     }
+}
+
+/// A router's message with the outer header taken out of what it quotes, and this size in it. Its
+/// checksum changes along, so that a wrong one stays wrong.
+fn relayed(frame: &[u8], packet: &Packet, outer: usize, fits: usize, about: &Quote) -> Vec<u8> {
+    let (from, to) = (about.to.ip(), about.from.ip());
+    let at = packet.transport_at;
+    let old = &frame[at..packet.end];
+    let mut new = old.to_vec();
+    new.drain(ICMP_BYTES..ICMP_BYTES + outer);
+    if packet.v6 {
+        new[4..8].copy_from_slice(&(fits as u32).to_be_bytes());
+    } else {
+        // What a router appended can't be told any more from what it quotes (RFC 4884).
+        new[4..6].fill(0);
+        new[6..8].copy_from_slice(&(fits as u16).to_be_bytes());
+    }
+    let with_ends = |ends: [IpAddr; 2], message: &[u8]| {
+        let mut covered = Vec::new();
+        if packet.v6 {
+            covered = [octets(ends[0]), octets(ends[1])].concat();
+            covered.extend((message.len() as u32).to_be_bytes());
+        }
+        covered.extend(&message[..2]);
+        covered.extend(&message[4..]);
+        covered
+    };
+    let was = with_ends([packet.source, packet.destination], old);
+    let checksum = updated(be16(old, 2), &was, &with_ends([from, to], &new));
+    new[2..4].copy_from_slice(&checksum.to_be_bytes());
+    let mut out = frame[..ETHERNET_BYTES].to_vec();
+    out.extend(header_of(from, to, new.len()));
+    out.extend(new);
+    out.extend(&frame[packet.end..]);
+    out
 }
 
 /// Writes another address into the IP header around a message; that of IPv6 counts for the message's
@@ -388,29 +438,37 @@ fn too_big(from: IpAddr, to: IpAddr, fits: usize, about: &[u8]) -> Vec<u8> {
     };
     message.extend(&about[..about.len().min(most)]);
     let mut total = sum(&message);
-    let mut out;
     if v6 {
         let mut pseudo = octets(from);
         pseudo.extend(octets(to));
         pseudo.extend((message.len() as u32).to_be_bytes());
         pseudo.extend([0, 0, 0, protocol::ICMPV6]);
         total = add(total, sum(&pseudo));
+    }
+    let mut out = header_of(from, to, message.len());
+    message[2..4].copy_from_slice(&(!total).to_be_bytes());
+    out.extend(message);
+    out
+}
+
+/// The IP header of a message of our own.
+fn header_of(from: IpAddr, to: IpAddr, bytes: usize) -> Vec<u8> {
+    let mut out;
+    if from.is_ipv6() {
         out = vec![0x60, 0, 0, 0];
-        out.extend((message.len() as u16).to_be_bytes());
+        out.extend((bytes as u16).to_be_bytes());
         out.extend([protocol::ICMPV6, 64]);
         out.extend(octets(from));
         out.extend(octets(to));
     } else {
         // Internetwork control (RFC 1812, section 4.3.2.5).
         out = vec![0x45, 0xc0];
-        out.extend(((IPV4_BYTES + message.len()) as u16).to_be_bytes());
+        out.extend(((IPV4_BYTES + bytes) as u16).to_be_bytes());
         out.extend([0, 0, 0x40, 0, 64, protocol::ICMP, 0, 0]);
         out.extend(octets(from));
         out.extend(octets(to));
         let checksum = !sum(&out);
         out[10..12].copy_from_slice(&checksum.to_be_bytes());
     }
-    message[2..4].copy_from_slice(&(!total).to_be_bytes());
-    out.extend(message);
     out
 }

@@ -50,7 +50,7 @@ impl Model {
         let each = outer_bytes(&of, packet.v6);
         let second = choice
             .alternative
-            .filter(|_| mtu == 0 || length + 2 * each <= usize::from(mtu));
+            .filter(|_| length + 2 * each <= usize::from(mtu));
         if let Some(second) = second {
             self.events.push(xlb_common::reason::Reason::SecondChance);
             inner = self.within(&inner, length, &of, second, choice.hash, unsummed);
@@ -67,7 +67,7 @@ impl Model {
         out
     }
 
-    /// Largest packet of the interface of a way; 0: not known.
+    /// Largest packet of the interface of a way; 0: not known, so that nothing is known to fit.
     pub(super) fn mtu(&self, way: Way) -> u16 {
         let place = usize::from(way.egress).wrapping_sub(1);
         self.world

@@ -15,6 +15,7 @@ pub(crate) enum Transport {
     Tcp,
     Udp,
     Icmp,
+    Other,
 }
 
 /// An IP packet in a frame.
@@ -34,7 +35,7 @@ pub(crate) struct Packet {
     pub(crate) is_fragment: bool,
 }
 
-const EXTENSION_HEADERS: [u8; 7] = [0, 43, 44, 51, 60, 135, 139];
+const EXTENSION_HEADERS: [u8; 5] = [0, 43, 44, 51, 60];
 
 impl Packet {
     /// Reads the headers of a frame whose EtherType says what family it is of.
@@ -62,7 +63,7 @@ impl Packet {
             protocol::TCP => Transport::Tcp,
             protocol::UDP => Transport::Udp,
             protocol::ICMP => Transport::Icmp,
-            _ => return Err(Reason::OtherProtocol),
+            _ => Transport::Other,
         };
         Ok(Self {
             v6: false,
@@ -87,7 +88,7 @@ impl Packet {
             protocol::UDP => Transport::Udp,
             protocol::ICMPV6 => Transport::Icmp,
             next if EXTENSION_HEADERS.contains(&next) => return Err(Reason::ExtensionHeader),
-            _ => return Err(Reason::OtherProtocol),
+            _ => Transport::Other,
         };
         let transport_at = ip + IPV6_BYTES;
         Ok(Self {
@@ -114,6 +115,7 @@ impl Packet {
             Transport::Tcp => TCP_BYTES,
             Transport::Udp => UDP_BYTES,
             Transport::Icmp => ICMP_BYTES,
+            Transport::Other => 0,
         }
     }
 
@@ -132,13 +134,8 @@ impl Packet {
                 let datagram = usize::from(be16(frame, self.transport_at + 4));
                 (UDP_BYTES..=room).contains(&datagram)
             }
-            Transport::Icmp => true,
+            Transport::Icmp | Transport::Other => true,
         }
-    }
-
-    /// Whether the ports stand in the frame.
-    pub(crate) fn has_ports(&self, frame: &[u8]) -> bool {
-        frame.len() >= self.transport_at + 4 && self.transport != Transport::Icmp
     }
 
     /// Protocol of a service that the packet may be for.
@@ -146,16 +143,16 @@ impl Packet {
         match self.transport {
             Transport::Tcp => protocol::TCP,
             Transport::Udp => protocol::UDP,
-            Transport::Icmp => protocol::ICMP,
+            Transport::Icmp | Transport::Other => protocol::ICMP,
         }
     }
 
-    /// Where it comes from; only with [`Packet::has_ports`].
+    /// Where it comes from; only of TCP and UDP that is whole.
     pub(crate) fn from(&self, frame: &[u8]) -> SocketAddr {
         SocketAddr::new(self.source, be16(frame, self.transport_at))
     }
 
-    /// Where it goes; only with [`Packet::has_ports`].
+    /// Where it goes; only of TCP and UDP that is whole.
     pub(crate) fn to(&self, frame: &[u8]) -> SocketAddr {
         SocketAddr::new(self.destination, be16(frame, self.transport_at + 2))
     }
@@ -166,7 +163,7 @@ impl Packet {
             + match self.transport {
                 Transport::Tcp => 16,
                 Transport::Udp => 6,
-                Transport::Icmp => 2,
+                Transport::Icmp | Transport::Other => 2,
             }
     }
 
@@ -187,12 +184,16 @@ impl Packet {
 
     /// Takes one from the TTL or hop limit in a copy of the frame (RFC 1812, section 5.3.1; RFC 8200,
     /// section 3).
-    pub(crate) fn take_hop(&self, frame: &mut [u8]) {
+    pub(crate) fn take_hop(&self, frame: &mut [u8]) -> Result<(), Reason> {
+        if self.ttl <= 1 {
+            return Err(Reason::TtlExpired);
+        }
         if self.v6 {
             frame[self.ip + 7] -= 1;
         } else {
             let word = [frame[self.ip + 8] - 1, frame[self.ip + 9]];
             super::bytes::rewrite(frame, self.ip + 8, &word, &[self.ip + 10]);
         }
+        Ok(())
     }
 }

@@ -21,7 +21,8 @@ pub(super) struct Choice {
     pub(super) backend: u16,
     /// A backend that may have the connection instead.
     pub(super) alternative: Option<u16>,
-    /// Hash of the flow, which stands for it in outer headers.
+    /// Hash of the flow, or of the client where all its connections go together: it stands for them in
+    /// outer headers.
     pub(super) hash: u32,
 }
 
@@ -88,7 +89,7 @@ impl Model {
         Ok(Choice {
             backend: verdict.backend,
             alternative,
-            hash: key.hash(self.world.hash_key),
+            hash,
         })
     }
 
@@ -125,7 +126,8 @@ fn policys_choice(world: &World, service: usize, hash: u32, turns: &mut u32) -> 
         let turn = *turns as usize % pool.sequence.len();
         *turns = turns.wrapping_add(1);
         let number = pool.sequence[turn];
-        if world.flags(number).accepts() {
+        let weight = world.backend(number).map_or(0, |backend| backend.weight);
+        if world.flags(number).accepts() && weight != 0 {
             number
         } else {
             0

@@ -77,9 +77,12 @@ pub fn back<F: IcmpFamily>(ctx: *mut xdp_md, service: &'static Service, backend:
     }
     match from_vip::<F>(ctx, service) {
         0 => {
-            count(Reason::IcmpError);
-            counters::error_replied(service, backend, frame_bytes);
-            depart::<F>(ctx, route)
+            let action = depart::<F>(ctx, route);
+            if transmit::has_left(action) {
+                count(Reason::IcmpError);
+                counters::error_replied(service, backend, frame_bytes);
+            }
+            action
         }
         action => action,
     }

@@ -7,6 +7,7 @@ mod by_hand;
 mod check;
 mod churn;
 mod demo;
+mod fuzz;
 mod leftovers;
 mod licences;
 mod object_file;
@@ -86,6 +87,13 @@ enum Command {
     /// Example: cargo xtask churn --quick
     #[command(verbatim_doc_comment)]
     Churn(churn::Options),
+    /// Holds the program against a model of it, on configurations and frames that chance makes.
+    ///
+    /// It needs root. What follows the command's name is passed on.
+    ///
+    /// Example: cargo xtask fuzz --frames 1000000
+    #[command(verbatim_doc_comment)]
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -97,6 +105,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Churn(options) => churn::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -22,10 +22,39 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    print(&options, &report);
+    if report.differences.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn print(options: &fuzz::Options, report: &fuzz::Report) {
+    let tally = &report.tally;
+    if options.json {
+        let reasons: serde_json::Map<_, _> = Reason::ALL
+            .iter()
+            .zip(&tally.reasons)
+            .map(|(reason, count)| (reason.name().to_owned(), (*count).into()))
+            .collect();
+        let object = serde_json::json!({
+            "seed": options.seed,
+            "frames": tally.frames,
+            "cases": report.cases,
+            "seconds": report.seconds,
+            "forwarded": tally.forwarded,
+            "malformed": tally.malformed,
+            "malformed_forwarded": tally.malformed_forwarded,
+            "reasons": reasons,
+            "differences": report.differences,
+        });
+        println!("{object}");
+        return;
+    }
     for difference in &report.differences {
         println!("{difference}");
     }
-    let tally = &report.tally;
     for (reason, count) in Reason::ALL.iter().zip(&tally.reasons) {
         println!("{:26} {count}", reason.name());
     }
@@ -39,9 +68,4 @@ fn main() -> ExitCode {
         tally.malformed_forwarded,
         report.differences.len(),
     );
-    if report.differences.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
 }

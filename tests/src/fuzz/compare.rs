@@ -139,7 +139,16 @@ const fn words(counters: &AttachmentCounters) -> [u64; 8] {
         reply_bytes,
         reserved: [a, b, c],
     } = *counters;
-    [packets, bytes, connections, reply_packets, reply_bytes, a, b, c]
+    [
+        packets,
+        bytes,
+        connections,
+        reply_packets,
+        reply_bytes,
+        a,
+        b,
+        c,
+    ]
 }
 
 /// What the independent parser finds in a frame that left.
@@ -178,7 +187,8 @@ fn remembered(target: &Balancer, model: &Model) -> Result<Option<String>> {
             if (is.word, is.isn) != (value.word, value.isn)
                 || is.seen_s.abs_diff(value.seen_s) > CLOCK_SLACK_S
             {
-                let text = format!("{map} of {key:x?}:\n  expected {value:x?}\n  got      {is:x?}\n");
+                let text =
+                    format!("{map} of {key:x?}:\n  expected {value:x?}\n  got      {is:x?}\n");
                 return Ok(Some(text));
             }
         }

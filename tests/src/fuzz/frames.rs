@@ -119,7 +119,12 @@ fn segment(random: &mut Random, ip: Ip, ports: [u16; 2], data: &[u8]) -> Vec<u8>
         4 => random.word(),
         _ => isn,
     };
-    let options = random.pick(&[&[][..], &[][..], &[2, 4, 5, 0xb4], &[1, 1, 1, 0, 1, 1, 1, 1]]);
+    let options = random.pick(&[
+        &[][..],
+        &[][..],
+        &[2, 4, 5, 0xb4],
+        &[1, 1, 1, 0, 1, 1, 1, 1],
+    ]);
     ip.tcp(ports, sequence, flags, options, data)
 }
 
@@ -160,7 +165,8 @@ fn martian(random: &mut Random, vip: SocketAddr) -> SocketAddr {
 fn large(random: &mut Random, world: &World, service: &Service) -> Vec<u8> {
     let mtu = world.interfaces[random.below(world.interfaces.len())].mtu;
     let size = if mtu == 0 { 1500 } else { usize::from(mtu) };
-    let headers = if service.vip.is_ipv6() { 40 } else { 20 } + if service.is_tcp() { 20 } else { 8 };
+    let headers =
+        if service.vip.is_ipv6() { 40 } else { 20 } + if service.is_tcp() { 20 } else { 8 };
     let away = random.pick(&[0, 20, 21, 28, 29, 40, 41, 48, 49, 56, 57, 80, 81, 96, 97]);
     let bytes = size.saturating_sub(away + headers);
     let data = vec![random.byte(); bytes.min(2800)];
@@ -352,7 +358,9 @@ fn other_protocol(random: &mut Random, service: &Service) -> Vec<u8> {
     let ip = ip(random, from, service.vip.ip());
     let mut data = data(random);
     data.extend([0; 8]);
-    let number = random.pick(&[0, 1, 2, 4, 17, 41, 43, 44, 47, 50, 51, 58, 59, 60, 132, 135, 255]);
+    let number = random.pick(&[
+        0, 1, 2, 4, 17, 41, 43, 44, 47, 50, 51, 58, 59, 60, 132, 135, 255,
+    ]);
     ip.packet(number, &data)
 }
 

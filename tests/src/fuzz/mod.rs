@@ -25,8 +25,10 @@ pub use compare::{Difference, Tally};
 use random::Random;
 use target::Balancer;
 
-/// Frames of one case.
-pub const FRAMES_EACH: u64 = 2000;
+/// Frames of one case: more where there are many, since to load a program takes its time.
+fn frames_each(frames: u64) -> u64 {
+    (frames / 20).clamp(2000, 10_000)
+}
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -68,14 +70,15 @@ pub struct Report {
 /// The program can't be loaded or run.
 pub fn run(options: &Options) -> Result<Report> {
     // So that the host's routes and forwarding play no part.
-    unshare(CloneFlags::CLONE_NEWNET).context("a network namespace for this thread: are you root?")?;
+    unshare(CloneFlags::CLONE_NEWNET)
+        .context("a network namespace for this thread: are you root?")?;
     let object = target::object("xlb-ebpf")?;
     let begin = Instant::now();
     let mut report = Report::default();
     let mut seeds = Random::new(options.seed);
     while report.tally.frames < options.frames && report.differences.len() < options.differences {
         let seed = options.case.unwrap_or_else(|| seeds.long());
-        let frames = (options.frames - report.tally.frames).min(FRAMES_EACH);
+        let frames = (options.frames - report.tally.frames).min(frames_each(options.frames));
         let found = case(&object, seed, frames, &mut report.tally)
             .with_context(|| format!("case {seed}"))?;
         report.differences.extend(found);

@@ -48,7 +48,11 @@ fn one(random: &mut Random, frame: &mut Vec<u8>) {
             let kind = random.pick(&[[0x08, 0x00], [0x86, 0xdd], [0x08, 0x06], [0x81, 0x00]]);
             frame.splice(12..14, kind);
         }
-        14 => set(frame, IP, random.pick(&[0x44, 0x46, 0x4f, 0x55, 0x60, 0x45, 0x05])),
+        14 => set(
+            frame,
+            IP,
+            random.pick(&[0x44, 0x46, 0x4f, 0x55, 0x60, 0x45, 0x05]),
+        ),
         _ => {
             let at = random.below(frame.len());
             let bytes = random.between(1, 9);
@@ -156,6 +160,13 @@ fn extension(random: &mut Random, frame: &mut Vec<u8>) {
         let mut header = vec![next, words, 1, 4, 0, 0, 0, 0];
         header.resize(8 + 8 * usize::from(words), 0);
         let number = random.pick(&[0, 43, 60, 51, 135]);
+        if number == 51 && random.percent(80) {
+            header[1] = (header.len() / 4 - 2) as u8;
+        }
+        // A kind of route that nobody has abandoned, with nobody left to visit.
+        if number == 43 && random.coin() {
+            header[2..4].copy_from_slice(&[4, 0]);
+        }
         insert_extension(frame, number, &header);
     }
 }

@@ -40,15 +40,15 @@ pub(super) const FRAME_BYTES_MAX: usize = 4096;
 
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Actual {
+pub(super) struct Actual {
     /// What the program answered.
-    pub action: u32,
+    pub(super) action: u32,
     /// The frame that came out.
-    pub output: Vec<u8>,
+    pub(super) output: Vec<u8>,
     /// Reasons that were counted, and how often.
-    pub reasons: Vec<(Reason, u64)>,
+    pub(super) reasons: Vec<(Reason, u64)>,
     /// Counters of attachments that moved, and by what.
-    pub counters: Vec<(u32, [u64; COUNTER_WORDS])>,
+    pub(super) counters: Vec<(u32, [u64; COUNTER_WORDS])>,
 }
 
 /// The loaded program.
@@ -136,16 +136,16 @@ pub(super) fn object(name: &str) -> Result<Vec<u8>> {
 
 /// The descriptor of a map.
 pub(super) fn descriptor(map: &Map) -> Result<i32> {
-    let data = match map {
-        Map::Array(data)
-        | Map::PerCpuArray(data)
-        | Map::HashMap(data)
-        | Map::LpmTrie(data)
-        | Map::RingBuf(data)
-        | Map::DevMap(data) => data,
-        other => bail!("a map of an unexpected kind: {other:?}"),
-    };
-    Ok(data.fd().as_fd().as_raw_fd())
+    if let Map::Array(data)
+    | Map::PerCpuArray(data)
+    | Map::HashMap(data)
+    | Map::LpmTrie(data)
+    | Map::RingBuf(data)
+    | Map::DevMap(data) = map
+    {
+        return Ok(data.fd().as_fd().as_raw_fd());
+    }
+    bail!("a map of an unexpected kind: {map:?}")
 }
 
 /// Loads a program of an object, and gives its descriptor.
@@ -225,12 +225,21 @@ impl Balancer {
             DevMap::try_from(map)?.set(index, 1, None, 0)?;
         }
         for (number, service) in (1..).zip(&world.services) {
-            self.put(name::SERVICES, number, bytes_of(&of_service(world, number, service)))?;
+            self.put(
+                name::SERVICES,
+                number,
+                bytes_of(&of_service(world, number, service)),
+            )?;
             let target = EndpointTarget {
                 service: number,
                 ..EndpointTarget::default()
             };
-            self.put_endpoint([name::VIPS4, name::VIPS6], service.vip, service.protocol, target)?;
+            self.put_endpoint(
+                [name::VIPS4, name::VIPS6],
+                service.vip,
+                service.protocol,
+                target,
+            )?;
             let address = EndpointTarget {
                 service: EndpointTarget::ADDRESS_ONLY,
                 ..EndpointTarget::default()
@@ -311,7 +320,11 @@ impl Balancer {
         }
         self.put(name::LAST_MISS, 0, &vec![0; 4 * BLOCK_ENTRIES])?;
         for (number, backend) in (1..).zip(&world.backends) {
-            self.put(name::CONNECTIONS, number, &backend.connections.to_ne_bytes())?;
+            self.put(
+                name::CONNECTIONS,
+                number,
+                &backend.connections.to_ne_bytes(),
+            )?;
         }
         Ok(())
     }
@@ -418,7 +431,11 @@ impl Balancer {
     /// How many connections of a backend are open.
     pub(super) fn connections(&self, number: u32) -> Result<i64> {
         let mut value = [0; 8];
-        bpf::lookup(self.map(name::CONNECTIONS)?, &number.to_ne_bytes(), &mut value)?;
+        bpf::lookup(
+            self.map(name::CONNECTIONS)?,
+            &number.to_ne_bytes(),
+            &mut value,
+        )?;
         Ok(i64::from_ne_bytes(value))
     }
 }

@@ -73,7 +73,11 @@ pub(super) fn world(random: &mut Random, now_s: u32) -> World {
         flows: (Vec::new(), random.between(4, 40)),
     };
     let families = random.pick(&[[true, false], [false, true], [true, true], [true, true]]);
-    for (v6, _) in [false, true].into_iter().zip(families).filter(|(_, on)| *on) {
+    for (v6, _) in [false, true]
+        .into_iter()
+        .zip(families)
+        .filter(|(_, on)| *on)
+    {
         for _ in 0..random.between(1, 3) {
             pool(random, &mut world, v6);
         }
@@ -179,7 +183,12 @@ fn slot(random: &mut Random, members: &[u16], moving: bool) -> SlotWord {
 
 fn service(random: &mut Random, world: &mut World, number: u32) {
     // Those of services of this host have no others.
-    let shared = world.pools.len() - world.services.iter().filter(|it| it.forward == forward::LOCAL).count();
+    let shared = world.pools.len()
+        - world
+            .services
+            .iter()
+            .filter(|it| it.forward == forward::LOCAL)
+            .count();
     let pool = random.below(shared);
     let first = world.pools[pool].members[0];
     let v6 = world
@@ -224,7 +233,11 @@ fn service(random: &mut Random, world: &mut World, number: u32) {
     // A service of this host has a pool of its own, with one backend.
     let local = random.percent(8);
     let (forward, pool, state) = if local {
-        (forward::LOCAL, own_pool(world, v6), state & service_state::REFUSE)
+        (
+            forward::LOCAL,
+            own_pool(world, v6),
+            state & service_state::REFUSE,
+        )
     } else {
         (forward, pool, state)
     };
@@ -298,7 +311,10 @@ fn features(random: &mut Random, world: &World) -> u32 {
     needs(any(&|it| it.forward == forward::GUE), feature::GUE);
     needs(any(&|it| it.forward == forward::LOCAL), feature::LOCAL);
     needs(world.interfaces.len() > 1, feature::REDIRECT);
-    needs(any(&|it| it.has(service_state::CLIENT_IP)), feature::CLIENT_IP);
+    needs(
+        any(&|it| it.has(service_state::CLIENT_IP)),
+        feature::CLIENT_IP,
+    );
     needs(any(&|it| it.second_chance), feature::SECOND_CHANCE);
     let by_connection = any(&|it| it.has(service_state::BY_CONNECTION));
     needs(by_connection, feature::BY_CONNECTION);
@@ -312,7 +328,11 @@ fn features(random: &mut Random, world: &World) -> u32 {
 /// Flows that are recorded before the first frame.
 fn records(random: &mut Random, world: &mut World, now_s: u32) {
     for pending in [true, false] {
-        let room = if pending { world.pending.1 } else { world.flows.1 };
+        let room = if pending {
+            world.pending.1
+        } else {
+            world.flows.1
+        };
         let mut records: Vec<Record> = Vec::new();
         for _ in 0..random.below(room + 1) {
             let service = &world.services[random.below(world.services.len())];

@@ -60,6 +60,15 @@ pub(super) struct Sent {
     pub(super) counter: Option<(u32, AttachmentCounters)>,
 }
 
+/// Where a packet is bound for.
+pub(super) struct Bound {
+    pub(super) service: usize,
+    pub(super) choice: Choice,
+    pub(super) way: Way,
+    /// Whether it opens a connection.
+    pub(super) opens: bool,
+}
+
 impl Model {
     /// The balancer at its start.
     #[must_use]
@@ -116,7 +125,18 @@ impl Model {
         if !self.world.has(family) {
             return Err(Reason::NotForService);
         }
-        let packet = Packet::parse(frame, v6)?;
+        let packet = match Packet::parse(frame, v6) {
+            Ok(packet) => packet,
+            // What is for somebody else is for somebody else to judge.
+            Err(refused) => {
+                let other = refused.destination.is_some_and(|it| !self.world.is_vip(it));
+                return Err(if other {
+                    Reason::NotForService
+                } else {
+                    refused.reason
+                });
+            }
+        };
         if packet.transport == Transport::Icmp {
             return self.icmp(frame, &packet);
         }
@@ -130,7 +150,7 @@ impl Model {
             });
         }
         if to_vip {
-            return self.to_vip(frame, &packet);
+            return self.for_vip(frame, &packet);
         }
         if packet.is_fragment || !packet.is_whole(frame) {
             return Err(Reason::NotForService);
@@ -149,17 +169,14 @@ impl Model {
         Err(Reason::NotForService)
     }
 
-    fn to_vip(&mut self, frame: &[u8], packet: &Packet) -> Result<Sent, Reason> {
+    fn for_vip(&mut self, frame: &[u8], packet: &Packet) -> Result<Sent, Reason> {
         if packet.is_fragment {
             return Err(Reason::Fragment);
         }
         if !packet.is_whole(frame) {
             return Err(Reason::Truncated);
         }
-        let Some(service) = self
-            .world
-            .service_at(packet.to(frame), packet.protocol())
-        else {
+        let Some(service) = self.world.service_at(packet.to(frame), packet.protocol()) else {
             return self.perhaps_a_reply(frame, packet);
         };
         let key = FlowKey::between(packet.from(frame), packet.to(frame), packet.protocol())
@@ -182,7 +199,17 @@ impl Model {
         if self.world.services[service].forward == forward::DNAT {
             self.towards(&mut out, packet, choice.backend)?;
         }
-        self.to_backend(frame, out, packet, service, &choice, way, opens)
+        self.send(
+            frame,
+            out,
+            packet,
+            Bound {
+                service,
+                choice,
+                way,
+                opens,
+            },
+        )
     }
 
     fn kind(&self, frame: &[u8], packet: &Packet, service: usize) -> Kind {
@@ -226,21 +253,24 @@ impl Model {
     }
 
     /// Sends a packet whose rewriting is done, but for an outer header, to the backend.
-    pub(super) fn to_backend(
+    pub(super) fn send(
         &mut self,
         input: &[u8],
         mut out: Vec<u8>,
         packet: &Packet,
-        service: usize,
-        choice: &Choice,
-        way: Way,
-        opens: bool,
+        bound: Bound,
     ) -> Result<Sent, Reason> {
+        let Bound {
+            service,
+            choice,
+            way,
+            opens,
+        } = bound;
         if self.world.services[service].is_tunnel() {
             if let Some(answer) = self.no_room(input, packet, &out, service, way)? {
                 return Ok(answer);
             }
-            out = self.encapsulate(&out, packet, service, choice, way);
+            out = self.encapsulate(&out, packet, service, &choice, way);
         }
         let action = self.leave(&mut out, way)?;
         Ok(Sent {

@@ -3,10 +3,7 @@
 
 use std::net::IpAddr;
 
-use xlb_common::{
-    decap::Reason,
-    reason::Action,
-};
+use xlb_common::{decap::Reason, reason::Action};
 
 use super::{
     ETHERNET_BYTES, GUE_PORT, IPV4_BYTES, IPV6_BYTES, TCP_BYTES, UDP_BYTES,
@@ -54,7 +51,6 @@ struct Tunnel {
     /// Offset of its IP header.
     at: usize,
     v6: bool,
-    source: IpAddr,
     destination: IpAddr,
     /// Offset of what it carries.
     inner_at: usize,
@@ -138,12 +134,19 @@ fn tunnel(
         transport_at += 8;
     }
     let udp = number == UDP;
-    if udp && (is_later || room < transport_at + UDP_BYTES || be16(frame, transport_at + 2) != GUE_PORT)
+    if udp
+        && (is_later
+            || room < transport_at + UDP_BYTES
+            || be16(frame, transport_at + 2) != GUE_PORT)
         || !udp && number != IPV4_IN_IP && number != IPV6_IN_IP
     {
         return Err(Reason::NotEncapsulated);
     }
-    let (source_at, destination_at) = if v6 { (at + 8, at + 24) } else { (at + 12, at + 16) };
+    let (source_at, destination_at) = if v6 {
+        (at + 8, at + 24)
+    } else {
+        (at + 12, at + 16)
+    };
     let source = address(frame, source_at, v6);
     if !within(&world.balancers, source) {
         return Err(Reason::UnknownSource);
@@ -183,7 +186,6 @@ fn tunnel(
     Ok(Tunnel {
         at,
         v6,
-        source,
         destination: address(frame, destination_at, v6),
         inner_at,
         end,

@@ -12,7 +12,8 @@ use xlb_common::{
 
 use super::{
     ETHERNET_BYTES, GUE_PORT, ICMP_BYTES, IPV4_BYTES, IPV6_BYTES, UDP_BYTES,
-    balance::{Model, Sent},
+    balance::{Bound, Model, Sent},
+    between,
     bytes::{add, address, be16, octets, rewrite, sum, updated},
     outer::outer_bytes,
     packet::{Packet, Transport},
@@ -44,15 +45,22 @@ impl Quote {
     /// Reads what stands between two offsets. Eight bytes after the IP header tell the flow (RFC 792).
     fn parse(frame: &[u8], at: usize, end: usize, v6: bool) -> Option<Self> {
         let quoted = frame.get(at..end)?;
-        let header = header_bytes(quoted, v6)?;
-        if quoted.len() < header + 8 || !v6 && be16(quoted, 6) & 0x1fff != 0 {
-            return None;
-        }
-        let (number, source, destination) = if v6 {
+        let mut header = header_bytes(quoted, v6)?;
+        let (mut number, source, destination) = if v6 {
             (quoted[6], 8, 24)
         } else {
             (quoted[9], 12, 16)
         };
+        if v6 {
+            let way = between::extensions(quoted, at).ok()?;
+            (header, number) = (way.transport_at, way.protocol);
+            if way.is_later_fragment {
+                return None;
+            }
+        }
+        if quoted.len() < header + 8 || !v6 && be16(quoted, 6) & 0x1fff != 0 {
+            return None;
+        }
         if ![protocol::TCP, protocol::UDP].contains(&number) {
             return None;
         }
@@ -70,7 +78,12 @@ impl Quote {
 
     /// Where its transport checksum stands, if it is quoted and there is one.
     fn checksum_at(&self, frame: &[u8]) -> Option<usize> {
-        let at = self.transport_at + if self.protocol == protocol::TCP { 16 } else { 6 };
+        let at = self.transport_at
+            + if self.protocol == protocol::TCP {
+                16
+            } else {
+                6
+            };
         let is_there = at + 2 <= self.end;
         (is_there && (self.protocol == protocol::TCP || be16(frame, at) != 0)).then_some(at)
     }
@@ -149,7 +162,7 @@ impl Model {
         } else {
             kind == 3 && code == 4
         };
-        if too_big && self.world.has(feature::IPIP | feature::GUE) {
+        if too_big && !packet.has_more_headers() {
             return self.tunnel_too_big(frame, packet);
         }
         Err(Reason::NotForService)
@@ -217,7 +230,13 @@ impl Model {
             self.requote(&mut out, packet, &about, false, to);
         }
         let events = self.events.len();
-        let sent = self.to_backend(frame, out, packet, service, &choice, way, false)?;
+        let bound = Bound {
+            service,
+            choice,
+            way,
+            opens: false,
+        };
+        let sent = self.send(frame, out, packet, bound)?;
         self.events.insert(events, Reason::IcmpError);
         Ok(sent)
     }
@@ -330,10 +349,14 @@ impl Model {
             protocol::IPV6 if packet.v6 => (forward::IPIP, header),
             _ => return Err(none),
         };
-        let about =
-            Quote::parse(frame, quoted_at + outer, packet.end, packet.v6).ok_or(none)?;
-        let service = self.world.service_at(about.to, about.protocol).ok_or(none)?;
-        if self.world.services[service].forward != mode {
+        let about = Quote::parse(frame, quoted_at + outer, packet.end, packet.v6).ok_or(none)?;
+        let service = self
+            .world
+            .service_at(about.to, about.protocol)
+            .ok_or(none)?;
+        let is_own =
+            matches!(self.world.route(about.from.ip()), Some(route) if route.way.is_none());
+        if self.world.services[service].forward != mode || is_own {
             return Err(none);
         }
         let says = if packet.v6 {

@@ -7,6 +7,7 @@
 //! vectors in network byte order, sums whole headers, and looks through lists.
 
 mod balance;
+mod between;
 mod bytes;
 mod connections;
 mod decap;

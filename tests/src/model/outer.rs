@@ -8,6 +8,7 @@ use xlb_common::maps::forward;
 use super::{
     ETHERNET_BYTES, GUE_PORT, IPV4_BYTES, IPV6_BYTES, UDP_BYTES,
     balance::Model,
+    between,
     bytes::{add, be16, octets, sum},
     packet::{Packet, Transport},
     select::Choice,
@@ -44,8 +45,7 @@ impl Model {
         let of = self.world.services[service].clone();
         let mtu = self.mtu(way);
         let mut inner = frame[ETHERNET_BYTES..].to_vec();
-        let unsummed = packet.transport == Transport::Udp
-            && be16(frame, packet.checksum_at()) == 0;
+        let unsummed = packet.transport == Transport::Udp && be16(frame, packet.checksum_at()) == 0;
         let mut length = packet.bytes();
         let each = outer_bytes(&of, packet.v6);
         let second = choice
@@ -183,13 +183,16 @@ fn sum_if_right(packet: &[u8]) -> u16 {
         pseudo.extend([0, packet[9]]);
         return !sum(&pseudo);
     }
-    let (header, rest) = packet.split_at(IPV6_BYTES);
-    let next = header[6];
-    if next == IPV6_IN_IP || next == IPV4_IN_IP {
-        return add(sum(header), sum_if_right(rest));
+    let Ok(way) = between::extensions(packet, ETHERNET_BYTES) else {
+        return sum(packet);
+    };
+    // Extension headers are of an even number of bytes.
+    let (headers, rest) = packet.split_at(way.transport_at.min(packet.len()));
+    if way.protocol == IPV6_IN_IP || way.protocol == IPV4_IN_IP {
+        return add(sum(headers), sum_if_right(rest));
     }
-    let mut pseudo = header[8..40].to_vec();
+    let mut pseudo = headers[8..40].to_vec();
     pseudo.extend((rest.len() as u16).to_be_bytes());
-    pseudo.extend([0, next]);
-    add(sum(header), !sum(&pseudo))
+    pseudo.extend([0, way.protocol]);
+    add(sum(headers), !sum(&pseudo))
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use xlb_common::{maps::protocol, reason::Reason};
 
 use super::{
-    ETHERNET_BYTES, ICMP_BYTES, IPV4_BYTES, IPV6_BYTES, TCP_BYTES, UDP_BYTES,
+    ETHERNET_BYTES, ICMP_BYTES, IPV4_BYTES, IPV6_BYTES, TCP_BYTES, UDP_BYTES, between,
     bytes::{address, be16},
 };
 
@@ -35,73 +35,67 @@ pub(crate) struct Packet {
     pub(crate) is_fragment: bool,
 }
 
-const EXTENSION_HEADERS: [u8; 5] = [0, 43, 44, 51, 60];
+/// A packet that is not looked into: where it goes, and why.
+pub(crate) struct Refused {
+    pub(crate) destination: Option<IpAddr>,
+    pub(crate) reason: Reason,
+}
 
 impl Packet {
     /// Reads the headers of a frame whose EtherType says what family it is of.
-    pub(crate) fn parse(frame: &[u8], v6: bool) -> Result<Self, Reason> {
-        if v6 {
-            Self::parse6(frame)
+    pub(crate) fn parse(frame: &[u8], v6: bool) -> Result<Self, Refused> {
+        let ip = ETHERNET_BYTES;
+        let packet = &frame[ip..];
+        let least = if v6 { IPV6_BYTES } else { IPV4_BYTES };
+        if packet.len() < least {
+            return Err(Refused {
+                destination: None,
+                reason: Reason::BadHeader,
+            });
+        }
+        let (source_at, destination_at) = if v6 { (8, 24) } else { (12, 16) };
+        let destination = address(packet, destination_at, v6);
+        let header = usize::from(packet[0] & 0x0f) * 4;
+        let way = if packet[0] >> 4 != if v6 { 6 } else { 4 } {
+            Err(Reason::BadHeader)
+        } else if v6 {
+            between::extensions(packet, ip)
+        } else if header < IPV4_BYTES {
+            Err(Reason::BadHeader)
         } else {
-            Self::parse4(frame)
-        }
-    }
-
-    fn parse4(frame: &[u8]) -> Result<Self, Reason> {
-        let ip = ETHERNET_BYTES;
-        if frame.len() < ip + IPV4_BYTES {
-            return Err(Reason::BadHeader);
-        }
-        let header = usize::from(frame[ip] & 0x0f) * 4;
-        if frame[ip] >> 4 != 4 || header < IPV4_BYTES {
-            return Err(Reason::BadHeader);
-        }
-        if header > IPV4_BYTES {
-            return Err(Reason::Ipv4Options);
-        }
-        let transport = match frame[ip + 9] {
+            between::options(packet)
+        };
+        let way = way.map_err(|reason| Refused {
+            destination: Some(destination),
+            reason,
+        })?;
+        let transport = match way.protocol {
             protocol::TCP => Transport::Tcp,
             protocol::UDP => Transport::Udp,
-            protocol::ICMP => Transport::Icmp,
+            protocol::ICMP if !v6 => Transport::Icmp,
+            protocol::ICMPV6 if v6 => Transport::Icmp,
             _ => Transport::Other,
         };
         Ok(Self {
-            v6: false,
+            v6,
             ip,
-            transport_at: ip + header,
-            end: ip + usize::from(be16(frame, ip + 2)),
-            source: address(frame, ip + 12, false),
-            destination: address(frame, ip + 16, false),
+            transport_at: ip + way.transport_at,
+            end: if v6 {
+                ip + IPV6_BYTES + usize::from(be16(packet, 4))
+            } else {
+                ip + usize::from(be16(packet, 2))
+            },
+            source: address(packet, source_at, v6),
+            destination,
             transport,
-            ttl: frame[ip + 8],
-            is_fragment: be16(frame, ip + 6) & 0x3fff != 0,
+            ttl: packet[if v6 { 7 } else { 8 }],
+            is_fragment: way.is_fragment,
         })
     }
 
-    fn parse6(frame: &[u8]) -> Result<Self, Reason> {
-        let ip = ETHERNET_BYTES;
-        if frame.len() < ip + IPV6_BYTES || frame[ip] >> 4 != 6 {
-            return Err(Reason::BadHeader);
-        }
-        let transport = match frame[ip + 6] {
-            protocol::TCP => Transport::Tcp,
-            protocol::UDP => Transport::Udp,
-            protocol::ICMPV6 => Transport::Icmp,
-            next if EXTENSION_HEADERS.contains(&next) => return Err(Reason::ExtensionHeader),
-            _ => Transport::Other,
-        };
-        let transport_at = ip + IPV6_BYTES;
-        Ok(Self {
-            v6: true,
-            ip,
-            transport_at,
-            end: transport_at + usize::from(be16(frame, ip + 4)),
-            source: address(frame, ip + 8, true),
-            destination: address(frame, ip + 24, true),
-            transport,
-            ttl: frame[ip + 7],
-            is_fragment: false,
-        })
+    /// Whether something stands between the IP header and what the packet carries.
+    pub(crate) fn has_more_headers(&self) -> bool {
+        self.transport_at - self.ip > if self.v6 { IPV6_BYTES } else { IPV4_BYTES }
     }
 
     /// Bytes of the IP packet.

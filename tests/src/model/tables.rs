@@ -122,8 +122,7 @@ impl Tables for Access<'_> {
     }
 
     fn touch_pending(&mut self, now_s: u32) {
-        self.pending
-            .change(&self.key, |value| value.seen_s = now_s);
+        self.pending.change(&self.key, |value| value.seen_s = now_s);
     }
 
     fn reopen_pending(&mut self, isn: u32, now_s: u32) {

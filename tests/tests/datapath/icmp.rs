@@ -222,7 +222,9 @@ fn errors_follow_their_flow_while_slots_move() {
             expected.reasons.push(Reason::IcmpError);
             rig.check(what, &input.bytes(), &expected);
         };
+        let lookups = rig.table_lookups();
         reach("no record", STABLE);
+        assert_eq!(rig.table_lookups(), lookups + 1, "it was looked up");
         for map in [name::PENDING, name::FLOWS] {
             assert!(rig.records(map).is_empty(), "an error is recorded in {map}");
         }
@@ -403,5 +405,19 @@ fn an_error_about_the_hosts_own_packet_is_the_hosts() {
         let input = error(too_big(v6), &sent, quote(&sent, 8)).bytes();
         let passed = Expected::passed(Reason::ReplyToHost, &input);
         rig.check(&format!("{kind:?}"), &input, &passed);
+    }
+}
+
+/// Neither as an error that was passed on, nor as a reply.
+#[test]
+fn an_error_that_finds_no_way_to_the_client_is_not_counted_as_sent() {
+    let rig = Rig::new(ALL_FEATURES);
+    for v6 in [false, true] {
+        let kind = Kind::new(v6, protocol::TCP, forward::DNAT);
+        let sent = kind.forwarded(&kind.request());
+        let input = error(too_big(v6), &sent, quote(&sent, 8)).bytes();
+        let mut expected = Expected::dropped(Reason::ClientUnresolved);
+        expected.reasons.push(Reason::FibLookup);
+        rig.check(&format!("{kind:?}"), &input, &expected);
     }
 }

@@ -105,6 +105,15 @@ const REFUSED: &[(Between, Reason)] = &[
         Between::Extensions(&[DESTINATION; 9]),
         Reason::ExtensionHeader,
     ),
+    // An authentication header without an integrity check value, and one that is no multiple of eight.
+    (
+        Between::Extensions(&[(51, &[0, 0, 0, 0, 0, 0, 0, 9])]),
+        Reason::ExtensionHeader,
+    ),
+    (
+        Between::Extensions(&[(51, &[0, 1, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 7, 7, 7, 7])]),
+        Reason::ExtensionHeader,
+    ),
     // Longer than all that is looked through, and than the packet.
     (
         Between::Extensions(&[(60, &[0, 127, 1, 4, 0, 0, 0, 0])]),

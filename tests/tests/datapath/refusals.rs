@@ -221,6 +221,34 @@ fn a_packet_shorter_than_its_headers_is_dropped() {
     }
 }
 
+/// A length within TCP or UDP that contradicts the packet's: what left would be malformed.
+#[test]
+fn a_transport_header_that_contradicts_itself_is_dropped() {
+    let rig = Rig::new(ALL_FEATURES);
+    for kind in Kind::all() {
+        let request = kind.request();
+        let at = request.transport_offset();
+        let rows: &[(&str, usize, &[u8])] = if kind.protocol == protocol::TCP {
+            &[
+                ("a header shorter than itself", 12, &[0x40]),
+                ("options beyond the packet", 12, &[0xf0]),
+            ]
+        } else {
+            &[
+                ("a datagram of length 0", 4, &[0, 0]),
+                ("a datagram shorter than its header", 4, &[0, 7]),
+                ("a datagram longer than the packet", 4, &[0, 33]),
+            ]
+        };
+        for (name, offset, bytes) in rows {
+            let mut input = request.bytes();
+            input[at + offset..][..bytes.len()].copy_from_slice(bytes);
+            let dropped = Expected::dropped(Reason::Truncated);
+            rig.check(&format!("{kind:?} {name}"), &input, &dropped);
+        }
+    }
+}
+
 /// An echo request whose IP header ends it before its own header does, in a frame that goes on with
 /// padding and in one that does not.
 #[test]

@@ -125,6 +125,9 @@ fn not_every_packet_that_is_too_big_is_answered() {
     let rows6: &[(&str, Mutation)] = &[
         ("from nobody", |f| f[IP + 8..IP + 24].fill(0)),
         ("from a group", |f| f[IP + 8] = 0xff),
+        ("from loopback", |f| {
+            f[IP + 8..IP + 24].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        }),
     ];
     for kind in tunnels() {
         for (name, mutate) in if kind.v6 { rows6 } else { rows4 } {
@@ -204,6 +207,26 @@ fn a_routers_word_about_an_outer_packet_goes_to_the_client() {
             let name = format!("{kind:?} {bytes} bytes quoted");
             rig.check(&name, &input.bytes(), &expected);
         }
+    }
+}
+
+/// Nobody is told by a word that can't be sent, and what is this host's stays as it came.
+#[test]
+fn a_routers_word_that_can_not_be_passed_on_is_not_counted_as_such() {
+    let mut rig = Rig::new(ALL_FEATURES);
+    for kind in tunnels() {
+        let input = of_router(kind, 1400, 120).bytes();
+        let mut expected = Expected::dropped(Reason::ClientUnresolved);
+        expected.reasons.push(Reason::FibLookup);
+        rig.check(&format!("{kind:?} without a route"), &input, &expected);
+    }
+    for v6 in [false, true] {
+        rig.put_route(client(v6), if v6 { 128 } else { 32 }, NextHop::LOCAL);
+    }
+    for kind in tunnels() {
+        let input = of_router(kind, 1400, 120).bytes();
+        let passed = Expected::passed(Reason::NotForService, &input);
+        rig.check(&format!("{kind:?} to this host"), &input, &passed);
     }
 }
 

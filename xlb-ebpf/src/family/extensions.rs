@@ -39,6 +39,11 @@ pub fn look_through(frame: &Frame<'_, impl Layout>, headers: &mut Headers) -> Re
             }
             extension::AUTHENTICATION => {
                 let header = frame.at::<ExtensionHeader>(at)?;
+                // At least an integrity check value beside what is fixed, and a multiple of eight bytes
+                // (RFC 4302, section 2.2).
+                if header.length == 0 || header.length & 1 != 0 {
+                    return Err(Reason::ExtensionHeader);
+                }
                 headers.number = header.next_header;
                 (header.length as usize + 2) * 4
             }

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::xdp_md;
 use xlb_common::{
     endpoint::EndpointTarget,
     gue,
-    maps::{feature, forward, protocol},
+    maps::{NextHop, feature, forward, protocol},
     reason::Reason,
     wire::{IcmpHeader, UdpHeader},
 };
@@ -184,7 +184,8 @@ fn of_tunnel<F: IcmpFamily, I: IcmpFamily, T: Tunnel>(
         (false, false) => (IPIP, forward::IPIP),
         (false, true) => (IPIP_ACROSS, forward::IPIP),
     };
-    if service.forward != forward {
+    // What this host sends does not come by here, and what is for it stays as it is.
+    if service.forward != forward || F::route(inner.source) == Some(NextHop::LOCAL) {
         return None;
     }
     Some(Found::new(what, target))

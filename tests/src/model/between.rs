@@ -1,0 +1,116 @@
+//! What stands between an IP header and what the packet carries: options of IPv4 (RFC 791), and
+//! extension headers of IPv6 (RFC 8200). docs/packets.md says which are looked through.
+
+use xlb_common::reason::Reason;
+
+use super::{IPV4_BYTES, IPV6_BYTES, bytes::be16};
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION: u8 = 60;
+
+const END_OF_OPTIONS: u8 = 0;
+const NO_OPERATION: u8 = 1;
+const LOOSE_SOURCE_ROUTE: u8 = 131;
+const STRICT_SOURCE_ROUTE: u8 = 137;
+
+/// Extension headers that are looked through at most.
+const EXTENSIONS_MAX: usize = 8;
+/// How far into the frame what follows them may begin.
+const TRANSPORT_OFFSET_MAX: usize = 1024;
+
+/// Where a packet's headers lead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    /// Offset of what the packet carries, from the beginning of the IP header.
+    pub(super) transport_at: usize,
+    /// Its protocol number.
+    pub(super) protocol: u8,
+    /// Whether there are other fragments.
+    pub(super) is_fragment: bool,
+    /// Whether its beginning is in another fragment.
+    pub(super) is_later_fragment: bool,
+}
+
+/// Looks through the options of an IPv4 packet.
+pub(super) fn options(packet: &[u8]) -> Result<Way, Reason> {
+    let header = usize::from(packet[0] & 0x0f) * 4;
+    let mut at = IPV4_BYTES;
+    while at < header {
+        match *packet.get(at).ok_or(Reason::Truncated)? {
+            END_OF_OPTIONS => break,
+            NO_OPERATION => at += 1,
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(Reason::SourceRoute),
+            _ => {
+                if at + 1 == header {
+                    return Err(Reason::BadOptions);
+                }
+                let length = usize::from(*packet.get(at + 1).ok_or(Reason::Truncated)?);
+                if length < 2 || at + length > header {
+                    return Err(Reason::BadOptions);
+                }
+                at += length;
+            }
+        }
+    }
+    let fragment = be16(packet, 6);
+    Ok(Way {
+        transport_at: header,
+        protocol: packet[9],
+        is_fragment: fragment & 0x3fff != 0,
+        is_later_fragment: fragment & 0x1fff != 0,
+    })
+}
+
+/// Looks through the extension headers of an IPv6 packet that begins at this offset of its frame.
+pub(super) fn extensions(packet: &[u8], offset: usize) -> Result<Way, Reason> {
+    let mut way = Way {
+        transport_at: IPV6_BYTES,
+        protocol: packet[6],
+        is_fragment: false,
+        is_later_fragment: false,
+    };
+    let mut has_fragment_header = false;
+    for count in 0.. {
+        let number = way.protocol;
+        if ![HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION].contains(&number)
+            || way.is_later_fragment
+        {
+            break;
+        }
+        if count == EXTENSIONS_MAX || number == HOP_BY_HOP && count != 0 {
+            return Err(Reason::ExtensionHeader);
+        }
+        let header = packet
+            .get(way.transport_at..way.transport_at + if number == FRAGMENT { 8 } else { 4 })
+            .ok_or(Reason::Truncated)?;
+        match number {
+            // RFC 4302, section 2.2.
+            AUTHENTICATION if header[1] == 0 || header[1] % 2 != 0 => {
+                return Err(Reason::ExtensionHeader);
+            }
+            ROUTING if header[2] == 0 || header[3] != 0 => return Err(Reason::SourceRoute),
+            FRAGMENT => {
+                if has_fragment_header {
+                    return Err(Reason::ExtensionHeader);
+                }
+                has_fragment_header = true;
+                way.is_fragment = be16(header, 2) & 0xfff9 != 0;
+                way.is_later_fragment = be16(header, 2) & 0xfff8 != 0;
+            }
+            _ => {}
+        }
+        way.protocol = header[0];
+        way.transport_at += match number {
+            FRAGMENT => 8,
+            AUTHENTICATION => (usize::from(header[1]) + 2) * 4,
+            _ => (usize::from(header[1]) + 1) * 8,
+        };
+        if offset + way.transport_at >= TRANSPORT_OFFSET_MAX {
+            return Err(Reason::ExtensionHeader);
+        }
+    }
+    Ok(way)
+}

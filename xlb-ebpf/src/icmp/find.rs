@@ -185,7 +185,7 @@ fn of_tunnel<F: IcmpFamily, I: IcmpFamily, T: Tunnel>(
         (false, true) => (IPIP_ACROSS, forward::IPIP),
     };
     // What this host sends does not come by here, and what is for it stays as it is.
-    if service.forward != forward || F::route(inner.source) == Some(NextHop::LOCAL) {
+    if service.forward != forward || I::route(inner.source) == Some(NextHop::LOCAL) {
         return None;
     }
     Some(Found::new(what, target))

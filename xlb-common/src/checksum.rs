@@ -36,6 +36,17 @@ pub const fn update(checksum: u16, difference: u64) -> u16 {
     !fold((!checksum) as u64 + difference)
 }
 
+/// The checksum of an IPv4 header after its TTL was made one less: the byte of a word that is the first
+/// in the packet lost one, so that the checksum's gains one, and what is carried out of it comes back
+/// in. Never all ones, which no header with a TTL has (RFC 1141).
+#[inline(always)]
+#[must_use]
+pub const fn after_hop(checksum: u16) -> u16 {
+    let sum = checksum as u32 + u16::from_ne_bytes([1, 0]) as u32;
+    let carried = (sum >= 0xffff) as u32;
+    (sum + carried) as u16
+}
+
 /// The checksum over 16-bit words that add up to `sum`.
 #[inline(always)]
 #[must_use]
@@ -78,6 +89,17 @@ mod tests {
             // 0 and 0xffff are both zero in one's complement; a sum of all-zero bytes is the only
             // one that tells them apart.
             prop_assert_eq!(after % 0xffff, naive(&bytes) % 0xffff);
+        }
+
+        #[test]
+        fn a_hop_changes_the_checksum_as_a_new_sum_does(
+            mut header in prop::collection::vec(any::<u8>(), 20),
+            ttl in 1..=255_u8,
+        ) {
+            (header[8], header[10], header[11]) = (ttl, 0, 0);
+            let before = naive(&header);
+            header[8] -= 1;
+            prop_assert_eq!(after_hop(before) % 0xffff, naive(&header) % 0xffff);
         }
 
         #[test]

@@ -148,25 +148,41 @@ pub fn bounded(offset: usize) -> usize {
     opaque(offset) & (HEADERS_BYTES_MAX - 1)
 }
 
-/// A frame that the program looks at and rewrites.
+/// A frame that the program looks at and rewrites. Where it begins and ends is read from the context
+/// once, and again when that changed: so the compiler sees what is proven already, and does not have it
+/// proven again.
 pub struct Frame<'a, L = Plain> {
     ctx: &'a XdpContext,
+    start: usize,
+    end: usize,
     layout: L,
 }
 
 impl<'a> Frame<'a> {
     /// The frame of a context, whose headers are where they mostly are.
     #[inline(always)]
-    pub const fn new(ctx: &'a XdpContext) -> Self {
-        Self { ctx, layout: Plain }
+    pub fn new(ctx: &'a XdpContext) -> Self {
+        Self::laid_out(ctx, Plain)
     }
 }
 
 impl<'a, L: Layout> Frame<'a, L> {
     /// The frame of a context whose headers are there.
     #[inline(always)]
-    pub const fn laid_out(ctx: &'a XdpContext, layout: L) -> Self {
-        Self { ctx, layout }
+    pub fn laid_out(ctx: &'a XdpContext, layout: L) -> Self {
+        Self {
+            ctx,
+            start: ctx.data(),
+            end: ctx.data_end(),
+            layout,
+        }
+    }
+
+    /// A helper moved the frame's start or end, and to the verifier what was known of it is void.
+    #[inline(always)]
+    fn has_moved(&mut self) {
+        self.start = self.ctx.data();
+        self.end = self.ctx.data_end();
     }
 
     /// Offset of the IP header.
@@ -202,7 +218,7 @@ impl<'a, L: Layout> Frame<'a, L> {
     /// Bytes of the frame.
     #[inline(always)]
     pub fn length(&self) -> usize {
-        self.ctx.data_end() - self.ctx.data()
+        self.end - self.start
     }
 
     /// The kernel's number of the interface that it came in on.
@@ -218,8 +234,8 @@ impl<'a, L: Layout> Frame<'a, L> {
     /// It does not lie within the frame.
     #[inline(always)]
     pub fn at<T: Header>(&self, offset: usize) -> Result<&T, Truncated> {
-        let start = L::pointer(self.ctx.data() + offset);
-        if start + size_of::<T>() > self.ctx.data_end() {
+        let start = L::pointer(self.start + offset);
+        if start + size_of::<T>() > self.end {
             return Err(Truncated);
         }
         // SAFETY: the header lies within the frame, and `Header` has no alignment and no invalid
@@ -234,8 +250,8 @@ impl<'a, L: Layout> Frame<'a, L> {
     /// It does not lie within the frame.
     #[inline(always)]
     pub fn at_mut<T: Header>(&mut self, offset: usize) -> Result<&mut T, Truncated> {
-        let start = L::pointer(self.ctx.data() + offset);
-        if start + size_of::<T>() > self.ctx.data_end() {
+        let start = L::pointer(self.start + offset);
+        if start + size_of::<T>() > self.end {
             return Err(Truncated);
         }
         // SAFETY: as in `at`; the exclusive borrow of `self` makes it the only reference.
@@ -250,7 +266,9 @@ impl<'a, L: Layout> Frame<'a, L> {
     #[inline(always)]
     pub fn grow_front(&mut self, bytes: usize) -> Result<(), NoHeadroom> {
         // SAFETY: the context is the one that the kernel called the program with.
-        match unsafe { bpf_xdp_adjust_head(self.ctx.ctx, -(bytes as i32)) } {
+        let answer = unsafe { bpf_xdp_adjust_head(self.ctx.ctx, -(bytes as i32)) };
+        self.has_moved();
+        match answer {
             0 => Ok(()),
             _ => Err(NoHeadroom),
         }
@@ -264,11 +282,14 @@ impl<'a, L: Layout> Frame<'a, L> {
     #[inline(always)]
     pub fn shrink_front(&mut self, bytes: usize) -> Result<(), Truncated> {
         // SAFETY: the context is the one that the kernel called the program with.
-        match unsafe { bpf_xdp_adjust_head(self.ctx.ctx, bytes as i32) } {
+        let answer = unsafe { bpf_xdp_adjust_head(self.ctx.ctx, bytes as i32) };
+        self.has_moved();
+        match answer {
             0 => Ok(()),
             _ => Err(Truncated),
         }
     }
+
     /// Cuts `bytes` off the end of the frame.
     ///
     /// # Errors
@@ -277,7 +298,9 @@ impl<'a, L: Layout> Frame<'a, L> {
     #[inline(always)]
     pub fn shrink_back(&mut self, bytes: usize) -> Result<(), Truncated> {
         // SAFETY: the context is the one that the kernel called the program with.
-        match unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, -(bytes as i32)) } {
+        let answer = unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, -(bytes as i32)) };
+        self.has_moved();
+        match answer {
             0 => Ok(()),
             _ => Err(Truncated),
         }

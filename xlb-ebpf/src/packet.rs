@@ -139,19 +139,19 @@ pub fn transport<F: Family>(
     number: u8,
     ip_bytes: usize,
 ) -> Transport {
-    let payload_bytes =
-        ip_bytes.saturating_sub(frame.transport(F::TRANSPORT_OFFSET) - frame.network());
-    if ip_bytes + frame.network() > frame.length() {
+    // Where the packet ends, and how far the headers may reach.
+    let end = ip_bytes + frame.network();
+    if end > frame.length() {
         return Transport::Truncated;
     }
     let parsed = if number == protocol::TCP {
-        tcp::<F>(frame, payload_bytes)
+        tcp::<F>(frame, end)
     } else if number == protocol::UDP {
-        udp::<F>(frame, payload_bytes)
+        udp::<F>(frame, end)
     } else if number == F::ICMP {
-        icmp(payload_bytes)
+        icmp(frame.transport(F::TRANSPORT_OFFSET), end)
     } else if globals::has(feature::SCTP) && number == protocol::SCTP {
-        sctp::<F>(frame, payload_bytes)
+        sctp::<F>(frame, end)
     } else {
         Ok(Transport::Other)
     };
@@ -162,14 +162,12 @@ pub fn transport<F: Family>(
 }
 
 #[inline(always)]
-fn tcp<F: Family>(
-    frame: &Frame<'_, impl Layout>,
-    payload_bytes: usize,
-) -> Result<Transport, Reason> {
-    let header = frame.at::<TcpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
+fn tcp<F: Family>(frame: &Frame<'_, impl Layout>, end: usize) -> Result<Transport, Reason> {
+    let offset = frame.transport(F::TRANSPORT_OFFSET);
+    let header = frame.at::<TcpHeader>(offset)?;
     // The options have to lie in the packet too, and the header can't be shorter than itself.
     let header_bytes = usize::from(header.data_offset >> 4) * 4;
-    if header_bytes < size_of::<TcpHeader>() || header_bytes > payload_bytes {
+    if header_bytes < size_of::<TcpHeader>() || end < offset + header_bytes {
         return Err(Reason::Truncated);
     }
     Ok(Transport::Tcp {
@@ -184,22 +182,20 @@ fn tcp<F: Family>(
 
 /// A message that ends before its header does is none, though padding may follow it in the frame.
 #[inline(always)]
-const fn icmp(payload_bytes: usize) -> Result<Transport, Reason> {
-    if payload_bytes < IcmpHeader::MESSAGE_BYTES_MIN {
+const fn icmp(offset: usize, end: usize) -> Result<Transport, Reason> {
+    if end < offset + IcmpHeader::MESSAGE_BYTES_MIN {
         return Err(Reason::Truncated);
     }
     Ok(Transport::Icmp)
 }
 
 #[inline(always)]
-fn udp<F: Family>(
-    frame: &Frame<'_, impl Layout>,
-    payload_bytes: usize,
-) -> Result<Transport, Reason> {
-    let header = frame.at::<UdpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
+fn udp<F: Family>(frame: &Frame<'_, impl Layout>, end: usize) -> Result<Transport, Reason> {
+    let offset = frame.transport(F::TRANSPORT_OFFSET);
+    let header = frame.at::<UdpHeader>(offset)?;
     // The datagram may be shorter than the packet (RFC 9868), never longer.
     let datagram_bytes = usize::from(u16::from_be(header.length_be));
-    if datagram_bytes < size_of::<UdpHeader>() || datagram_bytes > payload_bytes {
+    if datagram_bytes < size_of::<UdpHeader>() || end < offset + datagram_bytes {
         return Err(Reason::Truncated);
     }
     Ok(Transport::Udp {
@@ -211,12 +207,10 @@ fn udp<F: Family>(
 }
 
 #[inline(always)]
-fn sctp<F: Family>(
-    frame: &Frame<'_, impl Layout>,
-    payload_bytes: usize,
-) -> Result<Transport, Reason> {
-    let header = frame.at::<SctpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
-    if payload_bytes < SctpHeader::PACKET_BYTES_MIN {
+fn sctp<F: Family>(frame: &Frame<'_, impl Layout>, end: usize) -> Result<Transport, Reason> {
+    let offset = frame.transport(F::TRANSPORT_OFFSET);
+    let header = frame.at::<SctpHeader>(offset)?;
+    if end < offset + SctpHeader::PACKET_BYTES_MIN {
         return Err(Reason::Truncated);
     }
     Ok(Transport::Sctp {

@@ -182,7 +182,8 @@ impl Family for V4 {
         if ip.ttl <= 1 {
             return Err(Reason::TtlExpired);
         }
-        set_ttl(ip, ip.ttl - 1);
+        ip.ttl -= 1;
+        ip.checksum = checksum::after_hop(ip.checksum);
         Ok(())
     }
 

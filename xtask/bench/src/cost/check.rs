@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use etherparse::{IpNumber, SlicedPacket, TransportSlice};
+use etherparse::{IpNumber, SlicedPacket, TransportSlice, UdpSlice};
+use xlb_common::gue;
 
 use super::traffic::{Traffic, Way};
 
@@ -27,6 +28,8 @@ pub enum Outcome {
         count: u32,
         /// Where the frame goes.
         mac: [u8; 6],
+        /// Whether a UDP header stands between.
+        in_udp: bool,
     },
     /// With a backend as its destination.
     Rewritten {
@@ -82,13 +85,14 @@ impl Outcome {
                 first,
                 count,
                 mac: wanted,
+                in_udp,
             } => {
                 ensure!(
                     mac[..6] == wanted,
                     "the frame is for {:02x?}, not for {wanted:02x?}",
                     &mac[..6]
                 );
-                let inner = unpack(packet, first, count)?;
+                let inner = unpack(packet, first, count, in_udp)?;
                 as_it_was(traffic, inner)
             }
             Self::Rewritten { first, count } => {
@@ -126,7 +130,7 @@ fn as_it_was(traffic: &Traffic, packet: &[u8]) -> Result<()> {
 }
 
 /// The packet within an outer header to one of the backends.
-fn unpack(packet: &[u8], first: IpAddr, count: u32) -> Result<&[u8]> {
+fn unpack(packet: &[u8], first: IpAddr, count: u32, in_udp: bool) -> Result<&[u8]> {
     let parsed = SlicedPacket::from_ip(packet).context("the outer header is none")?;
     let net = parsed.net.as_ref().context("it has no IP header")?;
     let to = ip_ends(net).1;
@@ -135,6 +139,14 @@ fn unpack(packet: &[u8], first: IpAddr, count: u32) -> Result<&[u8]> {
         "the outer header is for {to}, which is no backend"
     );
     let payload = net.ip_payload_ref().context("it carries nothing")?;
+    if in_udp {
+        let udp = UdpSlice::from_slice(payload.payload).context("it carries no UDP")?;
+        ensure!(
+            payload.ip_number == IpNumber::UDP && udp.destination_port().to_be() == gue::PORT_BE,
+            "the outer header carries no GUE"
+        );
+        return Ok(udp.payload());
+    }
     ensure!(
         [IpNumber::IPV4, IpNumber::IPV6].contains(&payload.ip_number),
         "the outer header carries {:?}, no IP packet",
@@ -251,6 +263,7 @@ mod tests {
             first: IpAddr::V4(std::net::Ipv4Addr::new(10, 128, 0, 1)),
             count: 2,
             mac,
+            in_udp: false,
         };
         assert_eq!(said(outcome, TX, &wrap(mac, [10, 128, 0, 2])), "");
         assert!(said(outcome, TX, &wrap(mac, [10, 128, 0, 3])).ends_with("which is no backend"));
@@ -259,6 +272,29 @@ mod tests {
         let mut unwrapped = inner.clone();
         unwrapped[..6].copy_from_slice(&mac);
         assert!(said(outcome, TX, &unwrapped).ends_with("which is no backend"));
+    }
+
+    #[test]
+    fn under_gue_a_udp_header_stands_between() {
+        let inner = TRAFFIC.frame(3);
+        let mac = [2, 0, 10, 80, 1, 254];
+        let wrap = |port: u16| {
+            let mut frame = Vec::new();
+            PacketBuilder::ethernet2([2; 6], mac)
+                .ipv4([10, 80, 1, 1], [10, 128, 0, 1], 64)
+                .udp(50_000, port)
+                .write(&mut frame, &inner[ETHERNET_BYTES..])
+                .expect("a frame");
+            frame
+        };
+        let outcome = Outcome::Encapsulated {
+            first: IpAddr::V4(std::net::Ipv4Addr::new(10, 128, 0, 1)),
+            count: 1,
+            mac,
+            in_udp: true,
+        };
+        assert_eq!(said(outcome, TX, &wrap(u16::from_be(gue::PORT_BE))), "");
+        assert!(said(outcome, TX, &wrap(53)).ends_with("carries no GUE"));
     }
 
     #[test]

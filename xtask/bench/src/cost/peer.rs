@@ -82,6 +82,7 @@ impl Peer {
             first: plan.backends(v6).ip(),
             count: plan.backend_count(),
             mac: GATEWAY_MAC,
+            in_udp: false,
         };
         let tried = harness.call(&self.program).and_then(|()| {
             (0..LOOKED_AT).try_for_each(|_| {

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Forwarding modes.
-const MODES: [&str; 3] = ["ipip", "dnat", "l2-dsr"];
+const MODES: [&str; 4] = ["ipip", "gue", "dnat", "l2-dsr"];
 
 /// A program on a host, with traffic.
 #[derive(Clone, Debug)]
@@ -109,10 +109,17 @@ fn forwarded(plan: Plan, v6: bool) -> Outcome {
     match plan {
         Plan::Mode("dnat") => Outcome::Rewritten { first, count },
         Plan::Mode("l2-dsr") => Outcome::Switched,
+        Plan::Mode("gue") => Outcome::Encapsulated {
+            first: first.ip(),
+            count,
+            mac: GATEWAY_MAC,
+            in_udp: true,
+        },
         Plan::Mode(_) | Plan::Many { .. } | Plan::Moving => Outcome::Encapsulated {
             first: first.ip(),
             count,
             mac: GATEWAY_MAC,
+            in_udp: false,
         },
     }
 }

@@ -76,6 +76,11 @@ fn object_path(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// Where the objects are that the agent carries.
+pub(crate) fn balancer_objects() -> [PathBuf; 2] {
+    [object_path(OBJECTS[0]), object_path(OBJECTS[1])]
+}
+
 /// Where the object of the benchmark's programs is.
 pub(crate) fn benchmark_object() -> PathBuf {
     object_path(OBJECTS[2])

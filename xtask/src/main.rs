@@ -8,6 +8,7 @@ mod check;
 mod churn;
 mod demo;
 mod fuzz;
+mod kernels;
 mod leftovers;
 mod licences;
 mod object_file;
@@ -94,6 +95,14 @@ enum Command {
     /// Example: cargo xtask fuzz --frames 1000000
     #[command(verbatim_doc_comment)]
     Fuzz(fuzz::Options),
+    /// Boots Debian's kernels in an emulated machine, and loads, forwards and unpacks there.
+    ///
+    /// It prints a line a kernel. A kernel that could not be booted is a failure. Kernels are downloaded
+    /// by apt-get into target/kernels, and not installed; it takes some minutes a kernel.
+    ///
+    /// Example: cargo xtask kernels 6.1.0
+    #[command(verbatim_doc_comment)]
+    Kernels(kernels::Options),
 }
 
 fn main() -> ExitCode {
@@ -106,6 +115,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Churn(options) => churn::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Kernels(options) => kernels::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

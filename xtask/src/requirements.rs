@@ -78,6 +78,30 @@ const BENCH_TOOLS: [Tool; 1] = [Tool {
     package: "haproxy",
 }];
 
+/// What `cargo xtask kernels` calls besides.
+const KERNEL_TOOLS: [Tool; 5] = [
+    Tool {
+        command: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+    },
+    Tool {
+        command: "cpio",
+        package: "cpio",
+    },
+    Tool {
+        command: "xz",
+        package: "xz-utils",
+    },
+    Tool {
+        command: "ip",
+        package: "iproute2",
+    },
+    Tool {
+        command: "ethtool",
+        package: "ethtool",
+    },
+];
+
 /// What nginx balances connections with. Debian has it in a package of its own.
 const STREAM_MODULE: Tool = Tool {
     command: "nginx's stream module",
@@ -103,6 +127,11 @@ pub(crate) fn missing_bench_tools() -> Vec<Tool> {
         missing.push(STREAM_MODULE);
     }
     missing
+}
+
+/// What `cargo xtask kernels` calls and is not on this machine.
+pub(crate) fn missing_kernel_tools() -> Vec<Tool> {
+    missing_of(&KERNEL_TOOLS)
 }
 
 fn missing_of(tools: &[Tool]) -> Vec<Tool> {

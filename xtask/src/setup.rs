@@ -10,7 +10,7 @@ use crate::{
     process::{self, say},
     requirements::{
         COMPILER_PACKAGES, LINKER_LLVM, LINKER_PACKAGES, LINKER_VERSION, Tool, missing_bench_tools,
-        missing_tools,
+        missing_kernel_tools, missing_tools,
     },
     toolchain::{self, Missing, Toolchain},
     workspace,
@@ -94,6 +94,11 @@ pub(crate) fn ensure_tools() -> Result<()> {
 /// Makes sure that all is there that the benchmark calls besides.
 pub(crate) fn ensure_bench_tools() -> Result<()> {
     ensure("The benchmark needs", missing_bench_tools)
+}
+
+/// Makes sure that all is there that boots kernels.
+pub(crate) fn ensure_kernel_tools() -> Result<()> {
+    ensure("To boot kernels takes", missing_kernel_tools)
 }
 
 fn ensure(who_needs: &str, missing: impl Fn() -> Vec<Tool>) -> Result<()> {

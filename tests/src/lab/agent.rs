@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::{Lab, NetNs, Process, checked_output};
 
-/// How long the agent may take until it answers.
-const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long the agent may take until it answers, on a machine that is emulated, too.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// An agent. When this is dropped, it is killed; its data path goes with the lab. If a test
 /// panics, its log is printed.

@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::{NetNs, Process, VIP_V4, VIP_V6, agent_binary, checked_output, wait_until};
 
-/// How long it may take until it is ready, or has read its file again.
-const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long it may take until it is ready, or has read its file again, on a machine that is emulated, too.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A backend that unpacks what balancers send. When this is dropped, its process is killed; what it
 /// has made goes with the lab. If a test panics, its log is printed.

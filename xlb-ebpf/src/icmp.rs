@@ -152,6 +152,11 @@ fn to_backend<F: IcmpFamily>(ctx: *mut xdp_md, service: &'static Service) -> u32
 fn echo<F: IcmpFamily>(ctx: *mut xdp_md) -> u32 {
     let context = context(ctx);
     let frame = &mut ways::frame(&context);
+    // What was sent to many on the link is for the host to judge (RFC 1122, section 3.3.6).
+    match frame.at::<EthernetHeader>(0) {
+        Ok(ethernet) if ethernet.destination_high & 1 == 0 => {}
+        Ok(_) | Err(_) => return conclude(Reason::IcmpOther),
+    }
     let answered = F::answer_echo(frame).and_then(|()| turn_around(frame));
     conclude(answered.err().unwrap_or(Reason::EchoReply))
 }

@@ -319,6 +319,13 @@ impl Balancer {
             }
         }
         self.put(name::LAST_MISS, 0, &vec![0; 4 * BLOCK_ENTRIES])?;
+        for (number, service) in (1..).zip(&world.services) {
+            self.put(
+                name::CURSORS,
+                number,
+                &u64::from(service.turns).to_ne_bytes(),
+            )?;
+        }
         for (number, backend) in (1..).zip(&world.backends) {
             self.put(
                 name::CONNECTIONS,

@@ -80,7 +80,8 @@ pub(super) fn extensions(packet: &[u8], offset: usize) -> Result<Way, Reason> {
         {
             break;
         }
-        if count == EXTENSIONS_MAX || number == HOP_BY_HOP && count != 0 {
+        let again = number == FRAGMENT && has_fragment_header;
+        if count == EXTENSIONS_MAX || number == HOP_BY_HOP && count != 0 || again {
             return Err(Reason::ExtensionHeader);
         }
         let header = packet
@@ -93,9 +94,6 @@ pub(super) fn extensions(packet: &[u8], offset: usize) -> Result<Way, Reason> {
             }
             ROUTING if header[2] == 0 || header[3] != 0 => return Err(Reason::SourceRoute),
             FRAGMENT => {
-                if has_fragment_header {
-                    return Err(Reason::ExtensionHeader);
-                }
                 has_fragment_header = true;
                 way.is_fragment = be16(header, 2) & 0xfff9 != 0;
                 way.is_later_fragment = be16(header, 2) & 0xfff8 != 0;

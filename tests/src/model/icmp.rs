@@ -141,6 +141,9 @@ impl Model {
         };
         if to_vip {
             return match (kind, code) {
+                // RFC 1122, section 3.3.6.
+                (8, 0) if !packet.v6 && frame[0] & 1 != 0 => Err(Reason::IcmpOther),
+                (128, 0) if packet.v6 && frame[0] & 1 != 0 => Err(Reason::IcmpOther),
                 (8, 0) if !packet.v6 => Ok(self.echo(frame, packet)),
                 (128, 0) if packet.v6 => Ok(self.echo(frame, packet)),
                 _ if is_error => self.error_to_backend(frame, packet),
@@ -187,6 +190,10 @@ impl Model {
         let word = [kind, 0];
         let checksum = packet.checksum_at();
         rewrite(&mut out, packet.transport_at, &word, &[checksum]);
+        // The words of an answer may all be 0, whose checksum is the other zero.
+        if !packet.v6 && be16(&out, checksum) == 0 {
+            out[checksum..checksum + 2].fill(0xff);
+        }
         Sent {
             frame: out,
             action: Action::Tx,

@@ -45,7 +45,11 @@ impl Model {
         let of = self.world.services[service].clone();
         let mtu = self.mtu(way);
         let mut inner = frame[ETHERNET_BYTES..].to_vec();
-        let unsummed = packet.transport == Transport::Udp && be16(frame, packet.checksum_at()) == 0;
+        // What follows a datagram in its packet (RFC 9868) is not covered by its checksum.
+        let datagram = be16(frame, packet.transport_at + 4);
+        let unsummed = packet.transport == Transport::Udp
+            && (be16(frame, packet.checksum_at()) == 0
+                || packet.transport_at + usize::from(datagram) != packet.end);
         let mut length = packet.bytes();
         let each = outer_bytes(&of, packet.v6);
         let second = choice

@@ -92,6 +92,19 @@ fn a_datagram_without_checksum_stays_without() {
     );
 }
 
+/// A datagram may end before its packet does (RFC 9868), which its checksum does not cover.
+#[test]
+fn a_datagram_shorter_than_its_packet_gets_no_checksum_outside() {
+    let rig = Rig::new(ALL_FEATURES);
+    let kind = Kind::new(true, protocol::UDP, forward::GUE);
+    let mut input = kind.request().bytes();
+    input.extend([1, 2, 3, 4]);
+    input[ETHERNET_BYTES + 5] += 4;
+    let output = rig.run(&input).bytes;
+    let checksum = ETHERNET_BYTES + IPV6_BYTES + 6;
+    assert_eq!(output[checksum..checksum + 2], [0, 0]);
+}
+
 #[test]
 fn a_computed_checksum_of_zero_is_sent_as_all_ones() {
     let rig = Rig::new(ALL_FEATURES);

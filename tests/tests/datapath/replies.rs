@@ -211,6 +211,32 @@ fn an_echo_request_to_a_vip_is_answered() {
     }
 }
 
+/// Its words are all 0, and so its checksum is not.
+#[test]
+fn an_answer_of_nothing_but_zeros_has_a_checksum() {
+    let rig = Rig::new(ALL_FEATURES);
+    let request = to_vip(SocketAddr::new(vip(false), 0), Carries::EchoRequest)
+        .with(|frame| frame.payload.clear());
+    let at = request.transport_offset();
+    let mut input = request.bytes();
+    input[at..at + 8].copy_from_slice(&[8, 0, 0xf7, 0xff, 0, 0, 0, 0]);
+    let answer = rig.run(&input).bytes;
+    assert_eq!(answer[at..at + 8], [0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+}
+
+#[test]
+fn an_echo_request_to_everybody_on_the_link_is_for_the_host() {
+    let rig = Rig::new(ALL_FEATURES);
+    for v6 in [false, true] {
+        let request = to_vip(SocketAddr::new(vip(v6), 0), Carries::EchoRequest);
+        let input = request
+            .with(|frame| frame.destination_mac = [0xff; 6])
+            .bytes();
+        let expected = Expected::passed(Reason::IcmpOther, &input);
+        rig.check(&format!("v6 {v6}"), &input, &expected);
+    }
+}
+
 #[test]
 fn other_icmp_to_a_vip_passes() {
     let rig = Rig::new(ALL_FEATURES);

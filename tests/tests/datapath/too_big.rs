@@ -128,6 +128,7 @@ fn not_every_packet_that_is_too_big_is_answered() {
         ("from loopback", |f| {
             f[IP + 8..IP + 24].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
         }),
+        ("to everybody on the link", |f| f[..6].fill(255)),
     ];
     for kind in tunnels() {
         for (name, mutate) in if kind.v6 { rows6 } else { rows4 } {

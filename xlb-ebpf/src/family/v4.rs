@@ -311,10 +311,12 @@ impl Family for V4 {
         if icmp.type_code != IcmpHeader::ECHO_REQUEST {
             return Err(Reason::IcmpOther);
         }
-        icmp.checksum = checksum::update(
+        let checksum = checksum::update(
             icmp.checksum,
             checksum::difference16(IcmpHeader::ECHO_REQUEST, IcmpHeader::ECHO_REPLY),
         );
+        // An answer of nothing but zeros adds up to 0, and the other zero is right for all.
+        icmp.checksum = if checksum == 0 { 0xffff } else { checksum };
         icmp.type_code = IcmpHeader::ECHO_REPLY;
         let ip = frame.at_mut::<Ipv4Header>(NETWORK_OFFSET)?;
         (ip.source_be, ip.destination_be) = (ip.destination_be, ip.source_be);

@@ -336,10 +336,12 @@ impl V6 {
         Ok(match frame.carries(ip.next_header) {
             protocol::TCP | protocol::ICMPV6 => true,
             protocol::UDP => {
-                frame
-                    .at::<UdpHeader>(frame.transport(Self::TRANSPORT_OFFSET))?
-                    .checksum
-                    != 0
+                let offset = frame.transport(Self::TRANSPORT_OFFSET);
+                let udp = frame.at::<UdpHeader>(offset)?;
+                let end = size_of::<Ipv6Header>() + u16::from_be(ip.payload_length_be) as usize;
+                let udp_bytes = u16::from_be(udp.length_be) as usize;
+                // What may follow the datagram is not covered.
+                udp.checksum != 0 && offset - NETWORK_OFFSET + udp_bytes == end
             }
             _ => false,
         })

@@ -118,13 +118,15 @@ impl IcmpFamily for V6 {
 
     #[inline(always)]
     fn is_answerable(frame: &Frame<'_, impl Layout>) -> Result<bool, Reason> {
+        // The answer's source would be a group.
+        let group = frame.at::<EthernetHeader>(0)?.destination_high & 1 != 0;
         let ip = frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
         let [high, low] = ip.source;
         let [first, ..] = high.to_ne_bytes();
-        // The source has to name one host, which is not the loopback of somebody; a packet to a group
-        // may be answered, and none comes here (RFC 4443, section 2.4).
+        // The source has to name one host, which is not the loopback of somebody (RFC 4443, section
+        // 2.4).
         let is_nobody = high == 0 && (low == 0 || low == 1u64.to_be());
-        Ok(first != 0xff && !is_nobody)
+        Ok(!group && first != 0xff && !is_nobody)
     }
 
     #[inline(always)]

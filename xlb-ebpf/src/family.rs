@@ -1,6 +1,7 @@
 //! What differs between IPv4 and IPv6, so that the pipeline is written once.
 
 mod extensions;
+mod outer;
 mod v4;
 mod v6;
 
@@ -43,8 +44,11 @@ pub trait Family: Sized {
     fn look_through(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<Headers, Reason>;
     /// Whether the options of a packet's IP header are such as a router passes on.
     fn check_options(frame: &Frame<'_, impl Layout>, headers: &Headers) -> Result<(), Reason>;
-    /// Source and destination of a packet.
-    fn ends(frame: &Frame<'_, impl Layout>) -> Result<(Self::Address, Self::Address), Reason>;
+    /// Source and destination of the packet whose IP header is at this offset.
+    fn ends(
+        frame: &Frame<'_, impl Layout>,
+        offset: usize,
+    ) -> Result<(Self::Address, Self::Address), Reason>;
     /// What a VIP's endpoint stands for.
     fn find_vip(address: Self::Address, port_be: u16, protocol: u8) -> Option<EndpointTarget>;
     /// What a backend's endpoint stands for.

@@ -7,7 +7,7 @@ use aya_ebpf::{
 use xlb_common::{
     decap,
     reason::Reason,
-    wire::{EthernetHeader, Header},
+    wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader, Header},
 };
 
 use crate::opaque::opaque;
@@ -39,10 +39,18 @@ impl From<Truncated> for decap::Reason {
     }
 }
 
-/// Where the headers of a frame are.
+/// What a frame carries.
+pub enum Network {
+    /// A packet of IPv4.
+    Ipv4,
+    /// A packet of IPv6.
+    Ipv6,
+    /// Something else, or nothing.
+    Other,
+}
+
+/// Where the headers of a frame are that follow its IP header.
 pub trait Layout: Copy {
-    /// Offset of the IP header.
-    fn network(self) -> usize;
     /// Offset of what an IP packet carries, which is `plain` where nothing comes between it and an
     /// IP header without options.
     fn transport(self, plain: usize) -> usize;
@@ -54,16 +62,11 @@ pub trait Layout: Copy {
     fn pointer(address: usize) -> usize;
 }
 
-/// No tags, and IP without options and extension headers: all offsets are constants.
+/// IP without options and extension headers: all offsets are constants.
 #[derive(Clone, Copy)]
 pub struct Plain;
 
 impl Layout for Plain {
-    #[inline(always)]
-    fn network(self) -> usize {
-        NETWORK_OFFSET
-    }
-
     #[inline(always)]
     fn transport(self, plain: usize) -> usize {
         plain
@@ -85,20 +88,18 @@ impl Layout for Plain {
     }
 }
 
-/// Headers anywhere within the first [`HEADERS_BYTES_MAX`] bytes.
+/// Anywhere within the first [`HEADERS_BYTES_MAX`] bytes.
 #[derive(Clone, Copy)]
 pub struct Odd {
-    network: usize,
     transport: usize,
     number: u8,
 }
 
 impl Odd {
-    /// Headers at these offsets, and the protocol number of the second.
+    /// What the IP packet carries is at this offset, and has this protocol number.
     #[inline(always)]
-    pub fn new(network: usize, transport: usize, number: u8) -> Self {
+    pub fn new(transport: usize, number: u8) -> Self {
         Self {
-            network: bounded(network),
             transport: bounded(transport),
             number,
         }
@@ -106,11 +107,6 @@ impl Odd {
 }
 
 impl Layout for Odd {
-    #[inline(always)]
-    fn network(self) -> usize {
-        self.network
-    }
-
     #[inline(always)]
     fn transport(self, _plain: usize) -> usize {
         self.transport
@@ -123,11 +119,7 @@ impl Layout for Odd {
 
     #[inline(always)]
     fn within_outer(self, transport: usize, number: u8) -> Self {
-        Self {
-            transport,
-            number,
-            ..self
-        }
+        Self { transport, number }
     }
 
     #[inline(always)]
@@ -136,7 +128,7 @@ impl Layout for Odd {
     }
 }
 
-/// Offset of the IP header in a frame without tags.
+/// Offset of the IP header.
 pub const NETWORK_OFFSET: usize = size_of::<EthernetHeader>();
 
 /// Bytes of a frame within which all headers begin; a power of two.
@@ -185,12 +177,6 @@ impl<'a, L: Layout> Frame<'a, L> {
         self.end = self.ctx.data_end();
     }
 
-    /// Offset of the IP header.
-    #[inline(always)]
-    pub fn network(&self) -> usize {
-        self.layout.network()
-    }
-
     /// Offset of what the IP packet carries: see [`Layout::transport`].
     #[inline(always)]
     pub fn transport(&self, plain: usize) -> usize {
@@ -219,6 +205,16 @@ impl<'a, L: Layout> Frame<'a, L> {
     #[inline(always)]
     pub fn length(&self) -> usize {
         self.end - self.start
+    }
+
+    /// What the frame carries.
+    #[inline(always)]
+    pub fn network(&self) -> Network {
+        match self.at::<EthernetHeader>(0) {
+            Ok(ethernet) if ethernet.ether_type_be == ETHER_TYPE_IPV4_BE => Network::Ipv4,
+            Ok(ethernet) if ethernet.ether_type_be == ETHER_TYPE_IPV6_BE => Network::Ipv6,
+            _ => Network::Other,
+        }
     }
 
     /// The kernel's number of the interface that it came in on.

@@ -25,7 +25,7 @@ use aya_ebpf::{bindings::xdp_md, macros::xdp, programs::XdpContext};
 use xlb_common::{
     maps::{Service, feature, forward},
     reason::Reason,
-    wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader},
+    wire::EthernetHeader,
 };
 
 use xlb_ebpf::tunnel::{Gue, Ipip};
@@ -33,7 +33,7 @@ use xlb_ebpf::tunnel::{Gue, Ipip};
 use self::quoted::IcmpFamily;
 use crate::{
     family::{V4, V6},
-    frame::{Frame, Layout},
+    frame::{Frame, Layout, Network},
     globals,
     maps::{BACKENDS, SERVICES, count},
     transmit,
@@ -44,16 +44,10 @@ use crate::{
 #[xdp]
 #[inline(always)]
 pub fn xlb_icmp(ctx: XdpContext) -> u32 {
-    let ether_type_be = match Frame::new(&ctx).at::<EthernetHeader>(0) {
-        Ok(ethernet) => ethernet.ether_type_be,
-        Err(_) => return conclude(Reason::NotIp),
-    };
-    if globals::has(feature::IPV4) && ether_type_be == ETHER_TYPE_IPV4_BE {
-        take_up::<V4>(ctx.ctx)
-    } else if globals::has(feature::IPV6) && ether_type_be == ETHER_TYPE_IPV6_BE {
-        take_up::<V6>(ctx.ctx)
-    } else {
-        conclude(Reason::NotIp)
+    match Frame::new(&ctx).network() {
+        Network::Ipv4 if globals::has(feature::IPV4) => take_up::<V4>(ctx.ctx),
+        Network::Ipv6 if globals::has(feature::IPV6) => take_up::<V6>(ctx.ctx),
+        _ => conclude(Reason::NotIp),
     }
 }
 

@@ -22,9 +22,8 @@ use aya_ebpf::{macros::xdp, programs::XdpContext};
 use xlb_common::{
     maps::{feature, forward, way},
     reason::Reason,
-    wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader},
 };
-use xlb_ebpf::frame::{self, Frame, Layout};
+use xlb_ebpf::frame::{self, Frame, Layout, Network};
 
 use crate::{
     family::{Family, V4, V6},
@@ -46,16 +45,10 @@ pub fn xlb(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn balance(frame: &mut Frame<'_>) -> Result<u32, Reason> {
-    let Ok(ethernet) = frame.at::<EthernetHeader>(0) else {
-        return Err(Reason::NotIp);
-    };
-    let ether_type_be = ethernet.ether_type_be;
-    if ether_type_be == ETHER_TYPE_IPV4_BE {
-        balance_family::<V4>(frame)
-    } else if ether_type_be == ETHER_TYPE_IPV6_BE {
-        balance_family::<V6>(frame)
-    } else {
-        Err(Reason::NotIp)
+    match frame.network() {
+        Network::Ipv4 => balance_family::<V4>(frame),
+        Network::Ipv6 => balance_family::<V6>(frame),
+        Network::Other => Err(Reason::NotIp),
     }
 }
 

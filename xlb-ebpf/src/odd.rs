@@ -2,16 +2,12 @@
 //! looked through and kept, and then the story is the same.
 
 use aya_ebpf::{macros::xdp, programs::XdpContext};
-use xlb_common::{
-    maps::way,
-    reason::Reason,
-    wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader},
-};
+use xlb_common::{maps::way, reason::Reason};
 
 use crate::{
     family::{Family, V4, V6},
     forward,
-    frame::{Frame, NETWORK_OFFSET, Odd},
+    frame::{Frame, NETWORK_OFFSET, Network, Odd},
     globals,
     packet::{self, Packet, Transport},
     ways::{self, Handover, conclude},
@@ -21,7 +17,7 @@ use crate::{
 #[xdp]
 #[inline(always)]
 pub fn xlb_odd(ctx: XdpContext) -> u32 {
-    match balance(&Frame::laid_out(&ctx, Odd::new(NETWORK_OFFSET, 0, 0))) {
+    match balance(&Frame::laid_out(&ctx, Odd::new(0, 0))) {
         Ok(action) => action,
         Err(reason) => conclude(reason),
     }
@@ -29,16 +25,10 @@ pub fn xlb_odd(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn balance(frame: &Frame<'_, Odd>) -> Result<u32, Reason> {
-    let Ok(ethernet) = frame.at::<EthernetHeader>(0) else {
-        return Err(Reason::NotIp);
-    };
-    let ether_type_be = ethernet.ether_type_be;
-    if ether_type_be == ETHER_TYPE_IPV4_BE {
-        balance_family::<V4>(frame)
-    } else if ether_type_be == ETHER_TYPE_IPV6_BE {
-        balance_family::<V6>(frame)
-    } else {
-        Err(Reason::NotIp)
+    match frame.network() {
+        Network::Ipv4 => balance_family::<V4>(frame),
+        Network::Ipv6 => balance_family::<V6>(frame),
+        Network::Other => Err(Reason::NotIp),
     }
 }
 
@@ -47,7 +37,7 @@ fn balance_family<F: Family>(frame: &Frame<'_, Odd>) -> Result<u32, Reason> {
     if !globals::has(F::FEATURE) {
         return Err(Reason::NotForService);
     }
-    let (source, destination) = F::ends(frame)?;
+    let (source, destination) = F::ends(frame, NETWORK_OFFSET)?;
     let recognised = look_through::<F>(frame).and_then(|()| {
         let frame = ways::frame(frame.ctx());
         let transport = transport::<F>(&frame)?;
@@ -73,7 +63,7 @@ fn balance_family<F: Family>(frame: &Frame<'_, Odd>) -> Result<u32, Reason> {
 /// knows no longer by which of a thousand ways that was found out, and walks on for all of them at once.
 #[inline(always)]
 fn look_through<F: Family>(frame: &Frame<'_, Odd>) -> Result<(), Reason> {
-    let headers = F::look_through(frame, frame.network())?;
+    let headers = F::look_through(frame, NETWORK_OFFSET)?;
     F::check_options(frame, &headers)?;
     if !headers.fragment.is_whole() {
         return Err(Reason::Fragment);

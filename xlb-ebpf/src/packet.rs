@@ -9,7 +9,7 @@ use xlb_common::{
 
 use crate::{
     family::Family,
-    frame::{Frame, Layout},
+    frame::{Frame, Layout, NETWORK_OFFSET},
     globals,
 };
 
@@ -42,8 +42,6 @@ pub struct Fragment {
     pub offset: u16,
     /// More fragments follow.
     pub more: bool,
-    /// What all fragments of a datagram have in common, in network byte order.
-    pub identification_be: u32,
 }
 
 impl Fragment {
@@ -51,7 +49,6 @@ impl Fragment {
     pub const WHOLE: Self = Self {
         offset: 0,
         more: false,
-        identification_be: 0,
     };
 
     /// Whether the packet is all of its datagram.
@@ -140,7 +137,7 @@ pub fn transport<F: Family>(
     ip_bytes: usize,
 ) -> Transport {
     // Where the packet ends, and how far the headers may reach.
-    let end = ip_bytes + frame.network();
+    let end = ip_bytes + NETWORK_OFFSET;
     if end > frame.length() {
         return Transport::Truncated;
     }

@@ -18,7 +18,7 @@ use xlb_common::{
 };
 
 use crate::{
-    frame::{Frame, Layout, NETWORK_OFFSET, Odd},
+    frame::{Frame, Layout, Odd},
     maps::count,
 };
 
@@ -68,7 +68,7 @@ pub fn handed_over() -> Handover {
 pub fn frame(context: &XdpContext) -> Frame<'_, Odd> {
     let handover = handed_over();
     let (transport, number) = (handover.transport as usize, handover.number as u8);
-    Frame::laid_out(context, Odd::new(NETWORK_OFFSET, transport, number))
+    Frame::laid_out(context, Odd::new(transport, number))
 }
 
 /// Goes on in another program; gives the action if that is not there.

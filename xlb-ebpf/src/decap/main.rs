@@ -12,10 +12,10 @@ use xlb_common::{
     decap::{Reason, ecn},
     maps::protocol,
     reason::Action,
-    wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader},
+    wire::EthernetHeader,
 };
 use xlb_ebpf::{
-    frame::Frame,
+    frame::{Frame, Network},
     tunnel::{Gue, Ipip, Tunnel},
 };
 
@@ -47,16 +47,10 @@ pub fn xlb_decap(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn decapsulate(frame: &mut Frame<'_>) -> Result<u32, Reason> {
-    let Ok(ethernet) = frame.at::<EthernetHeader>(0) else {
-        return Err(Reason::NotEncapsulated);
-    };
-    let ether_type_be = ethernet.ether_type_be;
-    if ether_type_be == ETHER_TYPE_IPV4_BE {
-        unpack::<V4>(frame)
-    } else if ether_type_be == ETHER_TYPE_IPV6_BE {
-        unpack::<V6>(frame)
-    } else {
-        Err(Reason::NotEncapsulated)
+    match frame.network() {
+        Network::Ipv4 => unpack::<V4>(frame),
+        Network::Ipv6 => unpack::<V6>(frame),
+        Network::Other => Err(Reason::NotEncapsulated),
     }
 }
 

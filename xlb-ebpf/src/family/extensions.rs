@@ -58,7 +58,6 @@ pub fn look_through(frame: &Frame<'_, impl Layout>, headers: &mut Headers) -> Re
                 headers.fragment = Fragment {
                     offset: offset_more & !7,
                     more: offset_more & 1 != 0,
-                    identification_be: header.identification_be,
                 };
                 size_of::<Ipv6FragmentHeader>()
             }

@@ -7,14 +7,14 @@ use xlb_common::{
     flow, gue,
     maps::{Backend, FlowKey, NextHop, feature, protocol},
     reason::Reason,
-    wire::{
-        ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader, IcmpHeader, Ipv4Header, Ipv6Header,
-        UdpHeader, option,
-    },
+    wire::{IcmpHeader, Ipv4Header, UdpHeader, option},
 };
 use xlb_ebpf::{lpm, tunnel::Tunnel};
 
-use super::{Family, V6};
+use super::{
+    Family, V6,
+    outer::{self, Inner},
+};
 use crate::{
     frame::{Frame, Layout, NETWORK_OFFSET, bounded},
     globals,
@@ -72,7 +72,6 @@ impl Family for V4 {
             fragment: Fragment {
                 offset: flags << 3,
                 more: ip.flags_fragment_be & Ipv4Header::MORE_FRAGMENTS_BE != 0,
-                identification_be: ip.identification_be.into(),
             },
         })
     }
@@ -80,7 +79,7 @@ impl Family for V4 {
     #[inline(always)]
     fn check_options(frame: &Frame<'_, impl Layout>, headers: &Headers) -> Result<(), Reason> {
         let end = headers.transport;
-        let mut at = frame.network() + size_of::<Ipv4Header>();
+        let mut at = NETWORK_OFFSET + size_of::<Ipv4Header>();
         for _ in 0..option::BYTES_MAX {
             at = bounded(at);
             if at >= end {
@@ -105,8 +104,8 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn ends(frame: &Frame<'_, impl Layout>) -> Result<(u32, u32), Reason> {
-        let Ok(ip) = frame.at::<Ipv4Header>(frame.network()) else {
+    fn ends(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<(u32, u32), Reason> {
+        let Ok(ip) = frame.at::<Ipv4Header>(offset) else {
             return Err(Reason::BadHeader);
         };
         Ok((ip.source_be, ip.destination_be))
@@ -172,7 +171,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn ip_bytes(frame: &Frame<'_, impl Layout>) -> Result<usize, Reason> {
-        let ip = frame.at::<Ipv4Header>(frame.network())?;
+        let ip = frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
         Ok(u16::from_be(ip.total_length_be) as usize)
     }
 
@@ -212,51 +211,11 @@ impl Family for V4 {
         mtu: u16,
         entropy: u32,
     ) -> Result<(), Reason> {
-        let outer_bytes = Self::OUTER_BYTES + T::BYTES;
-        let inner = *frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
-        let total_length = u32::from(u16::from_be(inner.total_length_be)) + outer_bytes as u32;
-        if total_length > u32::from(mtu) {
-            return Err(Reason::TooBig);
-        }
-        frame.grow_front(outer_bytes)?;
-        frame.at_mut::<EthernetHeader>(0)?.ether_type_be = ETHER_TYPE_IPV4_BE;
+        let ip = *frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
         // Fragmentable packets stay so, and then need an identification (RFC 2003, section 3.1).
-        let total_length_be = (total_length as u16).to_be();
-        let flags_be = inner.flags_fragment_be & Ipv4Header::DONT_FRAGMENT_BE;
-        let number = if T::IS_UDP {
-            protocol::UDP
-        } else {
-            protocol::IPV4
-        };
-        let sum = u64::from(backend.outer_sum)
-            + checksum::difference16(ttl_word(protocol::IPV4), ttl_word(number))
-            + (u64::from(inner.tos) << 8)
-            + u64::from(total_length_be)
-            + u64::from(inner.identification_be)
-            + u64::from(flags_be);
-        *frame.at_mut::<Ipv4Header>(NETWORK_OFFSET)? = Ipv4Header {
-            version_ihl: Ipv4Header::VERSION_IHL,
-            tos: inner.tos,
-            total_length_be,
-            identification_be: inner.identification_be,
-            flags_fragment_be: flags_be,
-            ttl: xlb_common::maps::OUTER_TTL,
-            protocol: number,
-            checksum: checksum::finish(sum),
-            source_be: Self::address(&backend.outer_source),
-            destination_be: Self::address(&backend.address),
-        };
-        if T::IS_UDP {
-            *frame.at_mut::<UdpHeader>(Self::TRANSPORT_OFFSET)? = UdpHeader {
-                source_port_be: gue::source_port_be(entropy),
-                destination_port_be: gue::PORT_BE,
-                length_be: (total_length as u16 - Self::OUTER_BYTES as u16).to_be(),
-                // What is within has checksums of its own.
-                checksum: 0,
-            };
-        }
-        frame.is_within_outer(Self::TRANSPORT_OFFSET, number);
-        Ok(())
+        let flags_be = ip.flags_fragment_be & Ipv4Header::DONT_FRAGMENT_BE;
+        let inner = within(&ip, entropy);
+        outer::ipv4::<T>(frame, backend, mtu, &inner, flags_be, ip.identification_be)
     }
 
     #[inline(always)]
@@ -266,43 +225,16 @@ impl Family for V4 {
         mtu: u16,
         entropy: u32,
     ) -> Result<(), Reason> {
-        let inner = *frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
-        let payload = u32::from(u16::from_be(inner.total_length_be)) + T::BYTES as u32;
-        if payload + V6::OUTER_BYTES as u32 > u32::from(mtu) {
-            return Err(Reason::TooBig);
-        }
-        let has_checksum = T::IS_UDP && Self::has_checksum(frame, &inner)?;
-        frame.grow_front(V6::OUTER_BYTES + T::BYTES)?;
-        frame.at_mut::<EthernetHeader>(0)?.ether_type_be = ETHER_TYPE_IPV6_BE;
-        let payload_length_be = (payload as u16).to_be();
-        let number = if T::IS_UDP {
-            protocol::UDP
-        } else {
-            protocol::IPV4
-        };
-        *frame.at_mut::<Ipv6Header>(NETWORK_OFFSET)? = Ipv6Header {
-            version_class_flow_be: (6 << 28 | u32::from(inner.tos) << 20 | entropy & 0x000f_ffff)
-                .to_be(),
-            payload_length_be,
-            next_header: number,
-            hop_limit: xlb_common::maps::OUTER_TTL,
-            source: V6::address(&backend.outer_source),
-            destination: V6::address(&backend.address),
-        };
-        if T::IS_UDP {
-            let mut udp = UdpHeader {
-                source_port_be: gue::source_port_be(entropy),
-                destination_port_be: gue::PORT_BE,
-                length_be: payload_length_be,
-                checksum: 0,
-            };
+        let ip = *frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
+        let has_checksum = T::IS_UDP && Self::has_checksum(frame, &ip)?;
+        let inner = within(&ip, entropy);
+        outer::ipv6::<T>(frame, backend, mtu, &inner, |udp| {
             if has_checksum {
-                udp.checksum = gue::checksum4(backend.outer_sum.into(), &udp, &inner);
+                gue::checksum4(backend.outer_sum.into(), udp, &ip)
+            } else {
+                0
             }
-            *frame.at_mut::<UdpHeader>(V6::TRANSPORT_OFFSET)? = udp;
-        }
-        frame.is_within_outer(V6::TRANSPORT_OFFSET, number);
-        Ok(())
+        })
     }
 
     #[inline(always)]
@@ -371,9 +303,15 @@ impl V4 {
     }
 }
 
-/// The word of an outer header with TTL and protocol.
-pub const fn ttl_word(number: u8) -> u16 {
-    u16::from_ne_bytes([xlb_common::maps::OUTER_TTL, number])
+/// What outer headers take from a packet.
+#[inline(always)]
+fn within(ip: &Ipv4Header, entropy: u32) -> Inner {
+    Inner {
+        bytes: u16::from_be(ip.total_length_be).into(),
+        number: protocol::IPV4,
+        traffic_class: ip.tos,
+        entropy,
+    }
 }
 
 #[inline(always)]

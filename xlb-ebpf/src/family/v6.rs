@@ -7,14 +7,14 @@ use xlb_common::{
     flow, gue,
     maps::{Backend, FlowKey, NextHop, feature, protocol},
     reason::Reason,
-    wire::{
-        ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader, IcmpHeader, Ipv4Header, Ipv6Header,
-        UdpHeader,
-    },
+    wire::{IcmpHeader, Ipv4Header, Ipv6Header, UdpHeader},
 };
 use xlb_ebpf::{lpm, tunnel::Tunnel};
 
-use super::{Family, V4, extensions, v4};
+use super::{
+    Family, V4, extensions,
+    outer::{self, Inner},
+};
 use crate::{
     frame::{Frame, Layout, NETWORK_OFFSET},
     globals,
@@ -78,8 +78,8 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn ends(frame: &Frame<'_, impl Layout>) -> Result<([u64; 2], [u64; 2]), Reason> {
-        let Ok(ip) = frame.at::<Ipv6Header>(frame.network()) else {
+    fn ends(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<([u64; 2], [u64; 2]), Reason> {
+        let Ok(ip) = frame.at::<Ipv6Header>(offset) else {
             return Err(Reason::BadHeader);
         };
         Ok((ip.source, ip.destination))
@@ -145,7 +145,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn ip_bytes(frame: &Frame<'_, impl Layout>) -> Result<usize, Reason> {
-        let ip = frame.at::<Ipv6Header>(frame.network())?;
+        let ip = frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
         Ok(u16::from_be(ip.payload_length_be) as usize + size_of::<Ipv6Header>())
     }
 
@@ -182,53 +182,22 @@ impl Family for V6 {
         mtu: u16,
         entropy: u32,
     ) -> Result<(), Reason> {
-        let inner = *frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
-        let payload = u32::from(u16::from_be(inner.payload_length_be))
-            + size_of::<Ipv6Header>() as u32
-            + T::BYTES as u32;
-        let has_checksum = !T::IS_UDP || Self::has_checksum(frame, &inner)?;
+        let ip = *frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
+        let has_checksum = T::IS_UDP && Self::has_checksum(frame, &ip)?;
         let extensions = if T::IS_UDP {
             extensions::sum(frame, Self::TRANSPORT_OFFSET)?
         } else {
             0
         };
-        if payload + size_of::<Ipv6Header>() as u32 > u32::from(mtu) {
-            return Err(Reason::TooBig);
-        }
-        let number = if T::IS_UDP {
-            protocol::UDP
-        } else {
-            protocol::IPV6
-        };
-        frame.grow_front(Self::OUTER_BYTES + T::BYTES)?;
-        frame.at_mut::<EthernetHeader>(0)?.ether_type_be = ETHER_TYPE_IPV6_BE;
-        // Version and traffic class as inside; the flow label is where routers look for entropy
-        // (RFC 6438).
-        let class = u32::from_be(inner.version_class_flow_be) & 0xfff0_0000;
-        *frame.at_mut::<Ipv6Header>(NETWORK_OFFSET)? = Ipv6Header {
-            version_class_flow_be: (class | (entropy & 0x000f_ffff)).to_be(),
-            payload_length_be: (payload as u16).to_be(),
-            next_header: number,
-            hop_limit: xlb_common::maps::OUTER_TTL,
-            source: Self::address(&backend.outer_source),
-            destination: Self::address(&backend.address),
-        };
-        if T::IS_UDP {
-            let mut udp = UdpHeader {
-                source_port_be: gue::source_port_be(entropy),
-                destination_port_be: gue::PORT_BE,
-                length_be: (payload as u16).to_be(),
-                checksum: 0,
-            };
+        let carries = frame.carries(ip.next_header);
+        let inner = within(&ip, entropy);
+        outer::ipv6::<T>(frame, backend, mtu, &inner, |udp| {
             if has_checksum {
-                let carries = frame.carries(inner.next_header);
-                udp.checksum =
-                    gue::checksum6(backend.outer_sum.into(), &udp, &inner, carries, extensions);
+                gue::checksum6(backend.outer_sum.into(), udp, &ip, carries, extensions)
+            } else {
+                0
             }
-            *frame.at_mut::<UdpHeader>(Self::TRANSPORT_OFFSET)? = udp;
-        }
-        frame.is_within_outer(Self::TRANSPORT_OFFSET, number);
-        Ok(())
+        })
     }
 
     #[inline(always)]
@@ -238,54 +207,11 @@ impl Family for V6 {
         mtu: u16,
         entropy: u32,
     ) -> Result<(), Reason> {
-        let outer_bytes = V4::OUTER_BYTES + T::BYTES;
-        let inner = *frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
-        let inner_bytes =
-            u32::from(u16::from_be(inner.payload_length_be)) + size_of::<Ipv6Header>() as u32;
-        let total_length = inner_bytes + outer_bytes as u32;
-        if total_length > u32::from(mtu) {
-            return Err(Reason::TooBig);
-        }
-        frame.grow_front(outer_bytes)?;
-        frame.at_mut::<EthernetHeader>(0)?.ether_type_be = ETHER_TYPE_IPV4_BE;
-        let tos = (u32::from_be(inner.version_class_flow_be) >> 20) as u8;
-        let total_length_be = (total_length as u16).to_be();
+        let ip = *frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
         // Nobody fragments IPv6 on its way, so that the outer header says so too, and needs no
         // identification (RFC 6864).
         let flags_be = Ipv4Header::DONT_FRAGMENT_BE;
-        let number = if T::IS_UDP {
-            protocol::UDP
-        } else {
-            protocol::IPV6
-        };
-        let sum = u64::from(backend.outer_sum)
-            + checksum::difference16(v4::ttl_word(protocol::IPV4), v4::ttl_word(number))
-            + (u64::from(tos) << 8)
-            + u64::from(total_length_be)
-            + u64::from(flags_be);
-        *frame.at_mut::<Ipv4Header>(NETWORK_OFFSET)? = Ipv4Header {
-            version_ihl: Ipv4Header::VERSION_IHL,
-            tos,
-            total_length_be,
-            identification_be: 0,
-            flags_fragment_be: flags_be,
-            ttl: xlb_common::maps::OUTER_TTL,
-            protocol: number,
-            checksum: checksum::finish(sum),
-            source_be: V4::address(&backend.outer_source),
-            destination_be: V4::address(&backend.address),
-        };
-        if T::IS_UDP {
-            *frame.at_mut::<UdpHeader>(V4::TRANSPORT_OFFSET)? = UdpHeader {
-                source_port_be: gue::source_port_be(entropy),
-                destination_port_be: gue::PORT_BE,
-                length_be: (total_length as u16 - V4::OUTER_BYTES as u16).to_be(),
-                // What is within has checksums of its own.
-                checksum: 0,
-            };
-        }
-        frame.is_within_outer(V4::TRANSPORT_OFFSET, number);
-        Ok(())
+        outer::ipv4::<T>(frame, backend, mtu, &within(&ip, entropy), flags_be, 0)
     }
 
     #[inline(always)]
@@ -345,6 +271,17 @@ impl V6 {
             }
             _ => false,
         })
+    }
+}
+
+/// What outer headers take from a packet.
+#[inline(always)]
+fn within(ip: &Ipv6Header, entropy: u32) -> Inner {
+    Inner {
+        bytes: u32::from(u16::from_be(ip.payload_length_be)) + size_of::<Ipv6Header>() as u32,
+        number: protocol::IPV6,
+        traffic_class: (u32::from_be(ip.version_class_flow_be) >> 20) as u8,
+        entropy,
     }
 }
 

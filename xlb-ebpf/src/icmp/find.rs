@@ -15,7 +15,7 @@ use super::{
     quoted::{IcmpFamily, Quoted, quoted},
 };
 use crate::{
-    frame::{Frame, Layout},
+    frame::{Frame, Layout, NETWORK_OFFSET},
     globals,
     maps::SERVICES,
     ways::{self, conclude},
@@ -87,7 +87,7 @@ fn identify<F: IcmpFamily>(frame: &Frame<'_, impl Layout>) -> Result<Found, Reas
     let type_code = frame
         .at::<IcmpHeader>(frame.transport(F::TRANSPORT_OFFSET))?
         .type_code;
-    let (_, destination) = F::ends(frame)?;
+    let (_, destination) = F::ends(frame, NETWORK_OFFSET)?;
     let is_vip = F::find_vip(destination, 0, 0).is_some();
     if is_vip && type_code == F::ECHO_REQUEST {
         return Ok(Found::new(ECHO, EndpointTarget::default()));

@@ -34,7 +34,7 @@ const QUOTED_BYTES: usize = 8;
 
 /// What differs between ICMP and ICMPv6.
 pub trait IcmpFamily: Family {
-    /// The other family.
+    /// [`Family::Other`], which can't be bound by this trait in its own definition.
     type Opposite: IcmpFamily;
     /// Type and code of an echo request.
     const ECHO_REQUEST: u16;
@@ -55,11 +55,6 @@ pub trait IcmpFamily: Family {
     }
     /// Whether a message of this type is an error about a packet.
     fn is_error(kind: u8) -> bool;
-    /// Source and destination of the packet that is quoted at `offset`.
-    fn quoted_ends(
-        frame: &Frame<'_, impl Layout>,
-        offset: usize,
-    ) -> Result<(Self::Address, Self::Address), Reason>;
     /// Sets an address of the quoted packet; gives the change of the sum of its addresses, and that
     /// of its whole header.
     fn set_quoted<const SOURCE: bool>(
@@ -90,7 +85,7 @@ pub fn quoted<F: IcmpFamily>(
     offset: usize,
 ) -> Result<Quoted<F>, Reason> {
     let headers = F::look_through(frame, offset)?;
-    let (source, destination) = F::quoted_ends(frame, offset)?;
+    let (source, destination) = F::ends(frame, offset)?;
     Ok(Quoted {
         source,
         destination,

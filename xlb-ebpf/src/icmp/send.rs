@@ -147,7 +147,7 @@ fn translate<F: IcmpFamily, const SOURCE: bool>(
 #[inline(never)]
 pub fn route<F: IcmpFamily>(ctx: *mut xdp_md) -> u64 {
     let context = context(ctx);
-    match F::ends(&ways::frame(&context)) {
+    match F::ends(&ways::frame(&context), NETWORK_OFFSET) {
         Ok((_, destination)) => F::route(destination).map_or(0, |next| next.0),
         Err(_) => 0,
     }
@@ -158,7 +158,7 @@ pub fn route<F: IcmpFamily>(ctx: *mut xdp_md) -> u64 {
 pub fn depart<F: IcmpFamily>(ctx: *mut xdp_md, route: u64) -> u32 {
     let context = context(ctx);
     let frame = &mut ways::frame(&context);
-    let sent = F::ends(frame).and_then(|(from, to)| {
+    let sent = F::ends(frame, NETWORK_OFFSET).and_then(|(from, to)| {
         let next = NextHop(route);
         if next == NextHop::LOCAL {
             return Err(Reason::ReplyToHost);

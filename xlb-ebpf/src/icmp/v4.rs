@@ -40,12 +40,6 @@ impl IcmpFamily for V4 {
     }
 
     #[inline(always)]
-    fn quoted_ends(frame: &Frame<'_, impl Layout>, offset: usize) -> Result<(u32, u32), Reason> {
-        let ip = frame.at::<Ipv4Header>(offset)?;
-        Ok((ip.source_be, ip.destination_be))
-    }
-
-    #[inline(always)]
     fn set_quoted<const SOURCE: bool>(
         frame: &mut Frame<'_, impl Layout>,
         new: u32,

@@ -40,15 +40,6 @@ impl IcmpFamily for V6 {
     }
 
     #[inline(always)]
-    fn quoted_ends(
-        frame: &Frame<'_, impl Layout>,
-        offset: usize,
-    ) -> Result<([u64; 2], [u64; 2]), Reason> {
-        let ip = frame.at::<Ipv6Header>(offset)?;
-        Ok((ip.source, ip.destination))
-    }
-
-    #[inline(always)]
     fn set_quoted<const SOURCE: bool>(
         frame: &mut Frame<'_, impl Layout>,
         new: [u64; 2],

@@ -8,3 +8,4 @@ pub mod guest;
 pub mod lab;
 pub mod model;
 pub mod programs;
+pub mod strict;

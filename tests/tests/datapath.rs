@@ -21,8 +21,6 @@ mod frame;
 mod icmp;
 #[path = "datapath/kinds.rs"]
 mod kinds;
-#[path = "datapath/loading.rs"]
-mod loading;
 #[path = "datapath/local.rs"]
 mod local;
 #[path = "datapath/mixed.rs"]

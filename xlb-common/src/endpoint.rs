@@ -6,7 +6,9 @@
 //! grave that lookups step over, and its place is used again for another key only after a grace
 //! period.
 
-use crate::limits::ENDPOINT_PROBES;
+use core::net::{IpAddr, SocketAddr};
+
+use crate::{flow::words6, limits::ENDPOINT_PROBES};
 
 /// Key of an endpoint with an IPv4 address, never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,6 +60,30 @@ impl Endpoint6 {
     #[must_use]
     pub const fn home(self) -> u32 {
         mix(self.address[0] ^ self.address[1].rotate_left(29) ^ ((self.port_protocol as u64) << 20))
+    }
+}
+
+/// Key of an endpoint of either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointKey {
+    /// Its address is of IPv4.
+    V4(Endpoint4),
+    /// Its address is of IPv6.
+    V6(Endpoint6),
+}
+
+impl EndpointKey {
+    /// The key of an endpoint of a protocol.
+    #[must_use]
+    pub fn of(at: SocketAddr, protocol: u8) -> Self {
+        let port_be = at.port().to_be();
+        match at.ip() {
+            IpAddr::V4(address) => {
+                let address_be = u32::from_ne_bytes(address.octets());
+                Self::V4(Endpoint4::new(address_be, port_be, protocol))
+            }
+            IpAddr::V6(address) => Self::V6(Endpoint6::new(words6(address), port_be, protocol)),
+        }
     }
 }
 

@@ -155,7 +155,8 @@ fn words4(address: Ipv4Addr) -> [u64; 2] {
     [u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0]), 0]
 }
 
-fn words6(address: Ipv6Addr) -> [u64; 2] {
+/// An address in words, as it stands in memory.
+pub(crate) fn words6(address: Ipv6Addr) -> [u64; 2] {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address.octets();
     [
         u64::from_ne_bytes([a, b, c, d, e, f, g, h]),

@@ -138,6 +138,16 @@ pub mod feature {
         (SCTP, "sctp"),
         (MIXED, "mixed"),
     ];
+
+    /// All of them.
+    pub const EVERY: u32 = {
+        let (mut every, mut rest) = (0, ALL);
+        while let [(bit, _), more @ ..] = rest {
+            every |= *bit;
+            rest = more;
+        }
+        every
+    };
 }
 
 /// IP protocol numbers that the program and the agent name (IANA, Assigned Internet Protocol
@@ -374,7 +384,7 @@ pub struct AttachmentCounters {
     pub packets: u64,
     /// Bytes of their frames as received.
     pub bytes: u64,
-    /// Packets among them that open a TCP connection.
+    /// Packets among them that open a connection of TCP or an association of SCTP.
     pub connections: u64,
     /// Replies of the backend.
     pub reply_packets: u64,
@@ -385,6 +395,24 @@ pub struct AttachmentCounters {
 }
 
 const _: () = assert!(size_of::<AttachmentCounters>() == 64);
+
+impl AttachmentCounters {
+    /// All of them, in the order in which they stand.
+    #[must_use]
+    pub const fn words(&self) -> [u64; 8] {
+        let [a, b, c] = self.reserved;
+        [
+            self.packets,
+            self.bytes,
+            self.connections,
+            self.reply_packets,
+            self.reply_bytes,
+            a,
+            b,
+            c,
+        ]
+    }
+}
 
 /// What the program tells the agent through `EVENTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,9 +20,6 @@ use report::Report;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Loads the programs with no feature, one, all and all but one, not with every two of them.
-    #[arg(long)]
-    quick: bool,
     /// Boots only the kernels whose release contains one of these words.
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
@@ -54,7 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let mut failed = 0;
     for kernel in &kernels {
-        let report = one(kernel, &directory, options.quick);
+        let report = one(kernel, &directory);
         println!("{report}");
         if !report.passed() {
             failed += 1;
@@ -70,21 +67,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// One kernel, whatever becomes of it.
-fn one(kernel: &Kernel, directory: &Path, quick: bool) -> Report {
+fn one(kernel: &Kernel, directory: &Path) -> Report {
     let start = Instant::now();
     let directory = directory.join(&kernel.package);
-    let outcome = prepare_and_boot(kernel, &directory, quick);
+    let outcome = prepare_and_boot(kernel, &directory);
     Report::new(kernel, outcome, start.elapsed())
 }
 
-fn prepare_and_boot(
-    kernel: &Kernel,
-    directory: &Path,
-    quick: bool,
-) -> Result<Vec<report::Finding>> {
+fn prepare_and_boot(kernel: &Kernel, directory: &Path) -> Result<Vec<report::Finding>> {
     let unpacked = packages::unpack(kernel, directory)?;
     let image = image::build(&unpacked, directory)
         .with_context(|| format!("make the first file system for {}", kernel.package))?;
     say(&format!("Booting {}", unpacked.release));
-    boot::boot(&unpacked, &image, directory, quick)
+    boot::boot(&unpacked, &image, directory)
 }

@@ -6,7 +6,10 @@ use anyhow::{Context, Result};
 use caps::{CapSet, Capability, CapsHashSet};
 use clap::Parser;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use xlb_tests::programs::{Objects, sets};
+use xlb_tests::programs::{
+    load::{self, BALANCER, DECAPSULATOR},
+    measure, sets,
+};
 
 /// The user that it becomes: `nobody`.
 const NOBODY: u32 = 65_534;
@@ -32,15 +35,13 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let objects = Objects::read()?;
+    let (balancer, decapsulator) = (load::object(BALANCER)?, load::object(DECAPSULATOR)?);
     if arguments.as_agent {
         become_agent().context("keep the agent's capabilities alone")?;
     }
-    for measure in objects.decapsulator()? {
-        println!("{measure}");
-    }
+    println!("{}", measure::decapsulator(&decapsulator)?);
     for features in sets() {
-        for measure in objects.balancer(features)? {
+        for measure in measure::balancer(&balancer, features)? {
             println!("{measure}");
         }
     }

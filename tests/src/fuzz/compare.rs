@@ -5,15 +5,15 @@ use std::fmt::Write;
 use anyhow::Result;
 use nix::time::{ClockId, clock_gettime};
 use xlb_common::{
-    maps::{AttachmentCounters, name},
+    maps::name,
     reason::{Action, Reason},
 };
 
-use super::{
+use super::target::{Actual, Balancer, number};
+use crate::{
+    model::{Expected, Model, World},
     strict,
-    target::{Actual, Balancer, number},
 };
-use crate::model::{Expected, Model, World};
 
 /// Seconds that clocks of model and program may lie apart.
 const CLOCK_SLACK_S: u32 = 3;
@@ -107,7 +107,7 @@ fn differs(expected: &Expected, actual: &Actual) -> Option<String> {
     let counters: Vec<_> = expected
         .counter
         .iter()
-        .map(|(index, counters)| (*index, words(counters)))
+        .map(|(index, counters)| (*index, counters.words()))
         .collect();
     if actual.counters != counters {
         let _ = writeln!(
@@ -128,27 +128,6 @@ fn differs(expected: &Expected, actual: &Actual) -> Option<String> {
         );
     }
     (!out.is_empty()).then_some(out)
-}
-
-const fn words(counters: &AttachmentCounters) -> [u64; 8] {
-    let AttachmentCounters {
-        packets,
-        bytes,
-        connections,
-        reply_packets,
-        reply_bytes,
-        reserved: [a, b, c],
-    } = *counters;
-    [
-        packets,
-        bytes,
-        connections,
-        reply_packets,
-        reply_bytes,
-        a,
-        b,
-        c,
-    ]
 }
 
 /// What the independent parser finds in a frame that left.
@@ -177,7 +156,7 @@ fn looks_wrong(input: &[u8], actual: &Actual, tally: &mut Tally) -> Option<Strin
 }
 
 /// What differs between what the model remembers and what the maps say.
-fn remembered(target: &Balancer, model: &Model) -> Result<Option<String>> {
+fn remembered(target: &mut Balancer, model: &Model) -> Result<Option<String>> {
     for (map, records) in [(name::PENDING, &model.pending), (name::FLOWS, &model.flows)] {
         let actual = target.records(map)?;
         for (key, value) in records.iter() {

@@ -4,14 +4,12 @@
 //! written, and frames, which are run one after another. Model and program have to agree on the
 //! kernel's answer, every reason and counter, every byte that leaves, and at the end on every record.
 
-mod bpf;
 mod build;
 mod compare;
 mod frames;
 mod mutate;
 mod random;
 mod shrink;
-mod strict;
 mod target;
 mod worlds;
 
@@ -24,6 +22,8 @@ pub use compare::{Difference, Tally};
 
 use random::Random;
 use target::Balancer;
+
+use crate::programs::load;
 
 /// Frames of one case: more where there are many, since to load a program takes its time.
 fn frames_each(frames: u64) -> u64 {
@@ -72,7 +72,7 @@ pub fn run(options: &Options) -> Result<Report> {
     // So that the host's routes and forwarding play no part.
     unshare(CloneFlags::CLONE_NEWNET)
         .context("a network namespace for this thread: are you root?")?;
-    let object = target::object("xlb-ebpf")?;
+    let object = load::object(load::BALANCER)?;
     let begin = Instant::now();
     let mut report = Report::default();
     let mut seeds = Random::new(options.seed);

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use xlb_agent::endpoint;
 use xlb_common::{
     decap::{Hop, Reason},
     maps::{forward, protocol},
@@ -14,10 +15,7 @@ use crate::{
         Carries, ETHERNET_BYTES, Frame, IPV4_BYTES, IPV6_BYTES, Tunnel, encapsulated, ether_type,
         set_ecn, sum_header, sum_header_at,
     },
-    kinds::{
-        CLIENT_PORT, Kind, LOOPBACK, backend_address, backend_mac, bytes16, egress_mac,
-        outer_source,
-    },
+    kinds::{CLIENT_PORT, Kind, LOOPBACK, backend_address, backend_mac, egress_mac, outer_source},
     sockets,
 };
 
@@ -275,7 +273,7 @@ fn an_alternative_without_a_known_way_is_told_to_the_agent() {
     for families in Families::all() {
         let input = families.nested(&segment(families.inner));
         rig.refuses(&format!("{families:?}"), &input, Reason::PeerUnresolved);
-        assert_eq!(rig.missed(), [bytes16(families.alternative())]);
+        assert_eq!(rig.missed(), [endpoint::bytes(families.alternative())]);
     }
 }
 

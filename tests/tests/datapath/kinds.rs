@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use xlb_agent::endpoint;
 use xlb_common::maps::{
     Backend, NextHop, Service, backend_flag, feature, forward, outer_sum, outer_sum6, protocol,
 };
@@ -9,20 +10,7 @@ use xlb_common::maps::{
 use crate::frame::{Carries, Frame};
 
 /// Every feature that a configuration can use.
-pub(crate) const ALL_FEATURES: u32 = feature::IPV4
-    | feature::IPV6
-    | feature::DNAT
-    | feature::L2_DSR
-    | feature::IPIP
-    | feature::REDIRECT
-    | feature::TRACKED
-    | feature::BY_CONNECTION
-    | feature::CLIENT_IP
-    | feature::SECOND_CHANCE
-    | feature::GUE
-    | feature::LOCAL
-    | feature::SCTP
-    | feature::MIXED;
+pub(crate) const ALL_FEATURES: u32 = feature::EVERY;
 
 /// The loopback interface of the namespace, which test runs seem to come in on.
 pub(crate) const LOOPBACK: u32 = 1;
@@ -117,7 +105,7 @@ impl Kind {
 
     pub(crate) fn service(self) -> Service {
         Service {
-            vip: bytes16(self.vip().ip()),
+            vip: endpoint::bytes(self.vip().ip()),
             port_be: self.vip().port().to_be(),
             protocol: self.protocol,
             family: if self.v6 { 6 } else { 4 },
@@ -181,17 +169,6 @@ pub(crate) fn to_vip(vip: SocketAddr, carries: Carries) -> Frame {
     }
 }
 
-pub(crate) fn bytes16(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => {
-            let mut bytes = [0; 16];
-            bytes[..4].copy_from_slice(&address.octets());
-            bytes
-        }
-        IpAddr::V6(address) => address.octets(),
-    }
-}
-
 pub(crate) fn backend(v6: bool, number: u16) -> Backend {
     let outer = match (outer_source(v6), backend_address(v6, number)) {
         (IpAddr::V4(from), IpAddr::V4(to)) => outer_sum(from.octets(), to.octets()),
@@ -204,8 +181,8 @@ pub(crate) fn backend(v6: bool, number: u16) -> Backend {
         port_be: BACKEND_PORT.to_be(),
         position: 1,
         outer_sum: outer,
-        address: bytes16(backend_address(v6, number)),
-        outer_source: bytes16(outer_source(v6)),
+        address: endpoint::bytes(backend_address(v6, number)),
+        outer_source: endpoint::bytes(outer_source(v6)),
         family: if v6 { 6 } else { 4 },
         reserved: [0; 15],
         pool: 0,

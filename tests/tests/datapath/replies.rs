@@ -2,6 +2,7 @@
 
 use std::{fs, net::SocketAddr, process::Command};
 
+use xlb_agent::endpoint;
 use xlb_common::{
     maps::{AttachmentCounters, NextHop, feature, forward, protocol},
     reason::Reason,
@@ -11,7 +12,7 @@ use crate::{
     check::{Expected, REDIRECT, TX},
     frame::{Carries, Frame},
     kinds::{
-        ALL_FEATURES, BACKEND_PORT, CLIENT_PORT, Kind, OTHER, SAME, backend_mac, bytes16, client,
+        ALL_FEATURES, BACKEND_PORT, CLIENT_PORT, Kind, OTHER, SAME, backend_mac, client,
         egress_mac, to_vip, vip,
     },
     rig::Rig,
@@ -125,7 +126,11 @@ fn a_reply_without_any_route_is_dropped_and_the_agent_is_told() {
         expected.reasons.push(Reason::FibLookup);
         rig.check(&format!("{kind:?}"), &reply(kind).bytes(), &expected);
         let told = rig.missing_neighbours();
-        assert_eq!(told, vec![bytes16(client(kind.v6))], "{kind:?}: events");
+        assert_eq!(
+            told,
+            vec![endpoint::bytes(client(kind.v6))],
+            "{kind:?}: events"
+        );
     }
 }
 

@@ -1,19 +1,20 @@
 //! The program with its maps, and what a test writes into them.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, MapData, ProgramArray, RingBuf, lpm_trie::Key, xdp::DevMap},
+    maps::{Array, HashMap, MapData, ProgramArray, RingBuf, xdp::DevMap},
 };
 use nix::sched::{CloneFlags, unshare};
 use xlb_common::{
-    endpoint::{Endpoint4, Endpoint6, EndpointTarget, Entry, Entry4, Entry6},
+    endpoint::EndpointTarget,
     flow::FlowKey,
     limits::{BLOCK_ENTRIES, ENDPOINT_TABLE_MIN},
     maps::{Backend, Egress, Event, NextHop, Service, event, forward, name},
     slot::SlotWord,
 };
+use xlb_tests::programs::maps;
 
 use crate::{
     kinds::{BACKEND_PORT, Kind, LOOPBACK, MTU, OTHER, SAME, backend, egress_mac, vip},
@@ -87,14 +88,11 @@ impl Rig {
 
     /// Puts the value, which has `N` bytes, into an array.
     fn put<T: Copy, const N: usize>(&mut self, map: &str, index: u32, value: &T) {
-        assert_eq!(size_of::<T>(), N);
-        // SAFETY: the maps' values are plain integers without padding, N bytes as asserted.
-        let bytes = unsafe { std::ptr::from_ref(value).cast::<[u8; N]>().read() };
-        self.array::<N>(map).set(index, bytes, 0).expect("an entry");
+        maps::put::<N>(&mut self.ebpf, map, index, maps::bytes_of(value)).expect("an entry");
     }
 
     fn array<const N: usize>(&mut self, map: &str) -> Array<&mut MapData, [u8; N]> {
-        Array::try_from(self.ebpf.map_mut(map).expect("the map")).expect("an array of such values")
+        maps::array(&mut self.ebpf, map).expect("an array of such values")
     }
 
     pub(crate) fn put_service(&mut self, kind: Kind, service: &Service) {
@@ -154,25 +152,7 @@ impl Rig {
         protocol: u8,
         to: EndpointTarget,
     ) {
-        let port_be = at.port().to_be();
-        match at.ip() {
-            IpAddr::V4(address) => {
-                let key = Endpoint4::new(u32::from_ne_bytes(address.octets()), port_be, protocol);
-                let map = if reply { name::REPLIES4 } else { name::VIPS4 };
-                self.put_hashed::<_, 16>(map, &<Entry4 as Entry>::new(key, to), key.home());
-            }
-            IpAddr::V6(address) => {
-                let key = Endpoint6::new(words(address), port_be, protocol);
-                let map = if reply { name::REPLIES6 } else { name::VIPS6 };
-                let mut entry = [0u8; 32];
-                entry[..16].copy_from_slice(&address.octets());
-                entry[16..20].copy_from_slice(&key.port_protocol.to_ne_bytes());
-                entry[24..28].copy_from_slice(&to.service.to_ne_bytes());
-                entry[28..30].copy_from_slice(&to.backend.to_ne_bytes());
-                assert_eq!(size_of::<Entry6>(), entry.len());
-                self.put_hashed::<_, 32>(map, &entry, key.home());
-            }
-        }
+        maps::put_endpoint(&mut self.ebpf, reply, at, protocol, to).expect("a free entry");
     }
 
     /// Takes a service's VIP and port out of the table, as the agent does.
@@ -209,29 +189,9 @@ impl Rig {
         addresses
     }
 
-    fn put_hashed<T: Copy, const N: usize>(&mut self, map: &str, entry: &T, home: u32) {
-        let array = self.array::<N>(map);
-        let free = (0..ENDPOINT_TABLE_MIN)
-            .map(|probe| home.wrapping_add(probe) & (ENDPOINT_TABLE_MIN - 1))
-            .find(|index| array.get(index, 0).expect("an entry") == [0; N]);
-        self.put::<T, N>(map, free.expect("a free entry"), entry);
-    }
-
     /// Tells the program the next hop towards a prefix.
     pub(crate) fn put_route(&mut self, prefix: IpAddr, bits: u32, hop: NextHop) {
-        match prefix {
-            IpAddr::V4(address) => {
-                let map = self.ebpf.map_mut(name::ROUTES4).expect("the map");
-                let mut trie = LpmTrie::<_, [u8; 4], u64>::try_from(map).expect("a trie");
-                trie.insert(&Key::new(bits, address.octets()), hop.0, 0)
-            }
-            IpAddr::V6(address) => {
-                let map = self.ebpf.map_mut(name::ROUTES6).expect("the map");
-                let mut trie = LpmTrie::<_, [u8; 16], u64>::try_from(map).expect("a trie");
-                trie.insert(&Key::new(bits, address.octets()), hop.0, 0)
-            }
-        }
-        .expect("a route");
+        maps::put_route(&mut self.ebpf, prefix, bits, hop).expect("a route");
     }
 
     /// The records of `PENDING` or `FLOWS`: key and value.
@@ -246,8 +206,7 @@ impl Rig {
 
     /// Whether `PENDING` or `FLOWS` has a record of this flow, with the tag of its key.
     pub(crate) fn has_record(&self, map: &str, key: &FlowKey) -> bool {
-        // SAFETY: a key is plain integers without padding, forty bytes.
-        let bytes = unsafe { std::ptr::from_ref(key).cast::<[u8; 40]>().read() };
+        let bytes = maps::bytes_of::<_, 40>(key);
         self.records(map)
             .iter()
             .any(|(of, value)| *of == bytes && value[4..8] == key.tag().to_ne_bytes())
@@ -270,9 +229,4 @@ impl Rig {
             .insert(key, value, 0)
             .expect("room for a record");
     }
-}
-
-fn words(address: Ipv6Addr) -> [u64; 2] {
-    let bytes = address.octets();
-    [0, 8].map(|at| u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes")))
 }

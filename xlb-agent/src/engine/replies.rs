@@ -3,11 +3,11 @@
 use std::{
     collections::{BTreeMap, HashSet},
     hash::Hash,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
 };
 
 use xlb_common::{
-    endpoint::{Endpoint4, Endpoint6, EndpointTarget},
+    endpoint::{Endpoint4, Endpoint6, EndpointKey, EndpointTarget},
     maps::{backend_cause, forward},
 };
 
@@ -85,9 +85,9 @@ impl Engine {
             if pool.replies.get(&(at, protocol)) == Some(&(to, leaves)) || leaves {
                 continue;
             }
-            match at.ip() {
-                IpAddr::V4(_) => set(&mut maps.replies4, key4(at, protocol), to, "REPLIES4"),
-                IpAddr::V6(_) => set(&mut maps.replies6, key6(at, protocol), to, "REPLIES6"),
+            match EndpointKey::of(at, protocol) {
+                EndpointKey::V4(key) => set(&mut maps.replies4, key, to, "REPLIES4"),
+                EndpointKey::V6(key) => set(&mut maps.replies6, key, to, "REPLIES6"),
             }?;
         }
         if let Some(pool) = self.pools.get_mut(name) {
@@ -125,9 +125,9 @@ const fn target(service: u32, backend: u16) -> EndpointTarget {
 
 /// Removes an endpoint, unless it leads elsewhere by now: a backend may have gone to another pool.
 fn remove_reply(maps: &mut Maps, at: SocketAddr, protocol: u8, to: EndpointTarget) {
-    match at.ip() {
-        IpAddr::V4(_) => remove(&mut maps.replies4, key4(at, protocol), to),
-        IpAddr::V6(_) => remove(&mut maps.replies6, key6(at, protocol), to),
+    match EndpointKey::of(at, protocol) {
+        EndpointKey::V4(key) => remove(&mut maps.replies4, key, to),
+        EndpointKey::V6(key) => remove(&mut maps.replies6, key, to),
     }
 }
 
@@ -144,32 +144,12 @@ fn by_family(
 ) -> (Wanted<Endpoint4>, Wanted<Endpoint6>) {
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for (at, protocol, to) in endpoints {
-        match at.ip() {
-            IpAddr::V4(_) => v4.push((key4(at, protocol), to)),
-            IpAddr::V6(_) => v6.push((key6(at, protocol), to)),
+        match EndpointKey::of(at, protocol) {
+            EndpointKey::V4(key) => v4.push((key, to)),
+            EndpointKey::V6(key) => v6.push((key, to)),
         }
     }
     (v4, v6)
-}
-
-/// Key of an endpoint whose address is of IPv4.
-fn key4(at: SocketAddr, protocol: u8) -> Endpoint4 {
-    let [a, b, c, d, ..] = endpoint::bytes(at.ip());
-    Endpoint4::new(
-        u32::from_ne_bytes([a, b, c, d]),
-        at.port().to_be(),
-        protocol,
-    )
-}
-
-/// Key of an endpoint whose address is of IPv6.
-fn key6(at: SocketAddr, protocol: u8) -> Endpoint6 {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = endpoint::bytes(at.ip());
-    let words = [
-        u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-        u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
-    ];
-    Endpoint6::new(words, at.port().to_be(), protocol)
 }
 
 /// Set difference: what is no longer wanted goes, what is new or differs is set.

@@ -17,15 +17,11 @@ const LIMIT: &str = "90m";
 /// What the kernel is told. One that panics reboots, which ends the machine. Words that it does not know,
 /// with `=` in them, it passes on to the first process in its environment.
 /// The timer is not tested at boot, which fails where the emulation gets no turn for a moment.
-const PARAMETERS: &str = "console=ttyS0 quiet panic=-1 no_timer_check";
+const PARAMETERS: &str =
+    "console=ttyS0 quiet panic=-1 no_timer_check XLB_EBPF_OBJECT=/xlb/xlb-ebpf";
 
 /// Boots a kernel, waits until the machine is off, and returns what its first process has found.
-pub(super) fn boot(
-    kernel: &Unpacked,
-    image: &Path,
-    directory: &Path,
-    quick: bool,
-) -> Result<Vec<Finding>> {
+pub(super) fn boot(kernel: &Unpacked, image: &Path, directory: &Path) -> Result<Vec<Finding>> {
     let (console, port) = (directory.join("console.log"), directory.join("findings"));
     fs::write(&port, "").with_context(|| format!("empty {}", port.display()))?;
     let mut command = Command::new("timeout");
@@ -40,10 +36,7 @@ pub(super) fn boot(
         .arg("-initrd")
         .arg(image)
         .arg("-append")
-        .arg(format!(
-            "{PARAMETERS}{}",
-            if quick { " XLB_QUICK=1" } else { "" }
-        ))
+        .arg(PARAMETERS)
         .arg("-serial")
         .arg(format!("file:{}", console.display()))
         .arg("-serial")

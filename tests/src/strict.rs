@@ -6,15 +6,18 @@ use etherparse::{IpNumber, NetSlice, SlicedPacket, TransportSlice};
 use crate::model::{ETHERNET_BYTES, GUE_PORT};
 
 /// What is wrong with a frame's headers and lengths, if anything is.
-pub(super) fn malformed(frame: &[u8]) -> Option<String> {
+#[must_use]
+pub fn malformed(frame: &[u8]) -> Option<String> {
     match SlicedPacket::from_ethernet(frame) {
         Ok(_) => None,
         Err(error) => Some(error.to_string()),
     }
 }
 
-/// Which checksum of a frame is wrong, within tunnels too, if one is. Frames are well-formed.
-pub(super) fn wrong_checksum(frame: &[u8]) -> Option<String> {
+/// Which checksum of a frame is wrong, within tunnels too, if one is. Frames are well-formed; a UDP
+/// checksum of 0 is none.
+#[must_use]
+pub fn wrong_checksum(frame: &[u8]) -> Option<String> {
     wrong_in_packet(frame.get(ETHERNET_BYTES..)?)
 }
 

@@ -24,16 +24,22 @@ pub(crate) const LINKER_LLVM: u32 = 22;
 /// The version of bpf-linker that setup installs.
 pub(crate) const LINKER_VERSION: &str = "0.13.0";
 
+/// Makes interfaces, addresses and routes.
+const IP: Tool = Tool {
+    command: "ip",
+    package: "iproute2",
+};
+
+/// Switches offloads of interfaces.
+const ETHTOOL: Tool = Tool {
+    command: "ethtool",
+    package: "ethtool",
+};
+
 /// What the demonstration and the tests call.
 pub(crate) const TOOLS: [Tool; 11] = [
-    Tool {
-        command: "ip",
-        package: "iproute2",
-    },
-    Tool {
-        command: "ethtool",
-        package: "ethtool",
-    },
+    IP,
+    ETHTOOL,
     Tool {
         command: "nft",
         package: "nftables",
@@ -92,14 +98,8 @@ const KERNEL_TOOLS: [Tool; 5] = [
         command: "xz",
         package: "xz-utils",
     },
-    Tool {
-        command: "ip",
-        package: "iproute2",
-    },
-    Tool {
-        command: "ethtool",
-        package: "ethtool",
-    },
+    IP,
+    ETHTOOL,
 ];
 
 /// What nginx balances connections with. Debian has it in a package of its own.

@@ -1,6 +1,9 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443): echo, errors about flows (RFC 5508), and too-big in both
 //! directions (RFC 1191, RFC 8201, RFC 2003 section 5).
 
+mod message;
+mod quote;
+
 use std::net::{IpAddr, SocketAddr};
 
 use xlb_common::{
@@ -10,117 +13,21 @@ use xlb_common::{
     rule::Kind,
 };
 
+use self::{
+    message::{message_max, relayed, too_big},
+    quote::{Quote, header_bytes},
+};
 use super::{
-    ETHERNET_BYTES, GUE_PORT, ICMP_BYTES, IPV4_BYTES, IPV6_BYTES, UDP_BYTES,
+    GUE_PORT, ICMP_BYTES, IPV4_BYTES, UDP_BYTES,
     balance::{Bound, Model, Sent},
-    between,
-    bytes::{add, address, be16, octets, rewrite, sum, updated},
+    bytes::{address, be16, octets, rewrite, updated},
     outer::outer_bytes,
     packet::{Packet, Transport},
     world::Way,
 };
 
-/// Largest ICMP message that quotes as much as it may (RFC 1812, section 4.3.2.3; RFC 4443, section
-/// 2.4), and the least that a path has to take.
-const fn message_max(v6: bool) -> usize {
-    if v6 { 1280 } else { 576 }
-}
-
 /// What every link takes (RFC 791).
 const IPV4_MTU_MIN: usize = 68;
-
-/// The beginning of a packet that an error is about.
-#[derive(Clone, Copy, Debug)]
-struct Quote {
-    v6: bool,
-    at: usize,
-    transport_at: usize,
-    end: usize,
-    protocol: u8,
-    from: SocketAddr,
-    to: SocketAddr,
-}
-
-impl Quote {
-    /// Reads what stands between two offsets. Eight bytes after the IP header tell the flow (RFC 792).
-    fn parse(frame: &[u8], at: usize, end: usize, v6: bool) -> Option<Self> {
-        let quoted = frame.get(at..end)?;
-        let mut header = header_bytes(quoted, v6)?;
-        let (mut number, source, destination) = if v6 {
-            (quoted[6], 8, 24)
-        } else {
-            (quoted[9], 12, 16)
-        };
-        if v6 {
-            let way = between::extensions(quoted, at).ok()?;
-            (header, number) = (way.transport_at, way.protocol);
-            if way.is_later_fragment {
-                return None;
-            }
-        }
-        if quoted.len() < header + 8 || !v6 && be16(quoted, 6) & 0x1fff != 0 {
-            return None;
-        }
-        if ![protocol::TCP, protocol::UDP].contains(&number) {
-            return None;
-        }
-        let ports = [be16(quoted, header), be16(quoted, header + 2)];
-        Some(Self {
-            v6,
-            at,
-            transport_at: at + header,
-            end,
-            protocol: number,
-            from: SocketAddr::new(address(quoted, source, v6), ports[0]),
-            to: SocketAddr::new(address(quoted, destination, v6), ports[1]),
-        })
-    }
-
-    /// Where its transport checksum stands, if it is quoted and there is one.
-    fn checksum_at(&self, frame: &[u8]) -> Option<usize> {
-        let at = self.transport_at
-            + if self.protocol == protocol::TCP {
-                16
-            } else {
-                6
-            };
-        let is_there = at + 2 <= self.end;
-        (is_there && (self.protocol == protocol::TCP || be16(frame, at) != 0)).then_some(at)
-    }
-
-    /// Writes another endpoint over its source or its destination, with all checksums within.
-    fn translate(&self, out: &mut [u8], destination: bool, to: SocketAddr) {
-        let which = usize::from(destination);
-        let checksum = self.checksum_at(out);
-        let header = (!self.v6).then_some(self.at + 10);
-        let both: Vec<usize> = checksum.into_iter().chain(header).collect();
-        let (first, width) = if self.v6 { (8, 16) } else { (12, 4) };
-        rewrite(
-            out,
-            self.at + first + which * width,
-            &octets(to.ip()),
-            &both,
-        );
-        let transport: Vec<usize> = checksum.into_iter().collect();
-        let port_at = self.transport_at + which * 2;
-        rewrite(out, port_at, &to.port().to_be_bytes(), &transport);
-        if let Some(at) = checksum
-            && self.protocol == protocol::UDP
-            && be16(out, at) == 0
-        {
-            out[at..at + 2].fill(0xff);
-        }
-    }
-}
-
-/// Bytes of a quoted IP header of a family.
-fn header_bytes(quoted: &[u8], v6: bool) -> Option<usize> {
-    if v6 {
-        return (quoted.len() >= IPV6_BYTES && quoted[0] >> 4 == 6).then_some(IPV6_BYTES);
-    }
-    let header = usize::from(quoted.first()? & 0x0f) * 4;
-    (quoted.len() >= header && quoted[0] >> 4 == 4 && header >= IPV4_BYTES).then_some(header)
-}
 
 impl Model {
     pub(super) fn icmp(&mut self, frame: &[u8], packet: &Packet) -> Result<Sent, Reason> {
@@ -397,41 +304,6 @@ impl Model {
     }
 }
 
-/// A router's message with the outer header taken out of what it quotes, and this size in it. Its
-/// checksum changes along, so that a wrong one stays wrong.
-fn relayed(frame: &[u8], packet: &Packet, outer: usize, fits: usize, about: &Quote) -> Vec<u8> {
-    let (from, to) = (about.to.ip(), about.from.ip());
-    let at = packet.transport_at;
-    let old = &frame[at..packet.end];
-    let mut new = old.to_vec();
-    new.drain(ICMP_BYTES..ICMP_BYTES + outer);
-    if packet.v6 {
-        new[4..8].copy_from_slice(&(fits as u32).to_be_bytes());
-    } else {
-        // What a router appended can't be told any more from what it quotes (RFC 4884).
-        new[4..6].fill(0);
-        new[6..8].copy_from_slice(&(fits as u16).to_be_bytes());
-    }
-    let with_ends = |ends: [IpAddr; 2], message: &[u8]| {
-        let mut covered = Vec::new();
-        if packet.v6 {
-            covered = [octets(ends[0]), octets(ends[1])].concat();
-            covered.extend((message.len() as u32).to_be_bytes());
-        }
-        covered.extend(&message[..2]);
-        covered.extend(&message[4..]);
-        covered
-    };
-    let was = with_ends([packet.source, packet.destination], old);
-    let checksum = updated(be16(old, 2), &was, &with_ends([from, to], &new));
-    new[2..4].copy_from_slice(&checksum.to_be_bytes());
-    let mut out = frame[..ETHERNET_BYTES].to_vec();
-    out.extend(header_of(from, to, new.len()));
-    out.extend(new);
-    out.extend(&frame[packet.end..]);
-    out
-}
-
 /// Writes another address into the IP header around a message; that of IPv6 counts for the message's
 /// checksum too.
 fn readdress(out: &mut [u8], packet: &Packet, at: usize, to: IpAddr) {
@@ -450,55 +322,4 @@ fn is_one_host(address: IpAddr) -> bool {
             !address.is_unspecified() && !address.is_multicast() && !address.is_loopback()
         }
     }
-}
-
-/// "This size fits", about a packet.
-fn too_big(from: IpAddr, to: IpAddr, fits: usize, about: &[u8]) -> Vec<u8> {
-    let v6 = from.is_ipv6();
-    let header = if v6 { IPV6_BYTES } else { IPV4_BYTES };
-    let most = message_max(v6) - header - ICMP_BYTES;
-    let mut message = if v6 {
-        let mut message = vec![2, 0, 0, 0];
-        message.extend((fits as u32).to_be_bytes());
-        message
-    } else {
-        let mut message = vec![3, 4, 0, 0, 0, 0];
-        message.extend((fits as u16).to_be_bytes());
-        message
-    };
-    message.extend(&about[..about.len().min(most)]);
-    let mut total = sum(&message);
-    if v6 {
-        let mut pseudo = octets(from);
-        pseudo.extend(octets(to));
-        pseudo.extend((message.len() as u32).to_be_bytes());
-        pseudo.extend([0, 0, 0, protocol::ICMPV6]);
-        total = add(total, sum(&pseudo));
-    }
-    let mut out = header_of(from, to, message.len());
-    message[2..4].copy_from_slice(&(!total).to_be_bytes());
-    out.extend(message);
-    out
-}
-
-/// The IP header of a message of our own.
-fn header_of(from: IpAddr, to: IpAddr, bytes: usize) -> Vec<u8> {
-    let mut out;
-    if from.is_ipv6() {
-        out = vec![0x60, 0, 0, 0];
-        out.extend((bytes as u16).to_be_bytes());
-        out.extend([protocol::ICMPV6, 64]);
-        out.extend(octets(from));
-        out.extend(octets(to));
-    } else {
-        // Internetwork control (RFC 1812, section 4.3.2.5).
-        out = vec![0x45, 0xc0];
-        out.extend(((IPV4_BYTES + bytes) as u16).to_be_bytes());
-        out.extend([0, 0, 0x40, 0, 64, protocol::ICMP, 0, 0]);
-        out.extend(octets(from));
-        out.extend(octets(to));
-        let checksum = !sum(&out);
-        out[10..12].copy_from_slice(&checksum.to_be_bytes());
-    }
-    out
 }

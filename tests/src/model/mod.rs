@@ -10,7 +10,6 @@ mod balance;
 mod between;
 mod bytes;
 mod connections;
-mod decap;
 mod icmp;
 mod leave;
 mod outer;
@@ -21,7 +20,6 @@ mod world;
 
 pub use balance::{Expected, Model};
 pub use bytes::{sum, updated};
-pub use decap::{Backend as DecapWorld, DecapExpected, Hop, delivered};
 pub use tables::{Record, Records};
 pub use world::*;
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use xlb_common::{
-    maps::{NextHop, feature, forward, protocol, service_option, service_state},
+    maps::{feature, forward, protocol, service_option, service_state},
     reason::Reason,
     slot::SlotWord,
 };
@@ -16,14 +16,13 @@ use crate::{
     },
     icmp,
     kinds::{
-        ALL_FEATURES, Kind, MTU, SAME, backend, backend_address, backend_mac, client, egress_mac,
-        outer_source, to_vip, vip,
+        ALL_FEATURES, Kind, MTU, SAME, backend, backend_address, backend_mac, egress_mac,
+        outer_source, to_vip,
     },
     rig::Rig,
-    too_big::{answered, made, request, says, tunnels},
+    too_big::{answered, put_clients, request, says, told, tunnels},
 };
 
-const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
 const STABLE: u16 = 30;
 const TARGET: u16 = 31;
 
@@ -163,33 +162,17 @@ fn of_router(kind: Kind, mtu: usize, bytes: usize) -> Frame {
 #[test]
 fn a_routers_word_about_an_outer_packet_goes_to_the_client_in_its_family() {
     let mut rig = rig(ALL_FEATURES);
-    for v6 in [false, true] {
-        rig.put_route(client(v6), 16, NextHop::new(CLIENT_MAC, SAME));
-    }
+    put_clients(&mut rig);
     for kind in tunnels() {
         let (v6, outer) = (kind.v6, outer_bytes(kind));
         let least = outer + if v6 { 40 } else { 20 } + 8;
         for bytes in [least, usize::MAX - ETHERNET_BYTES] {
-            for (mtu, told) in [
+            for (mtu, told_mtu) in [
                 (1400, 1400 - outer),
                 (600, if v6 { 1280 } else { 600 - outer }),
             ] {
                 let input = of_router(kind, mtu, bytes);
-                let message = Frame {
-                    source_mac: egress_mac(SAME),
-                    destination_mac: CLIENT_MAC,
-                    source: SocketAddr::new(vip(v6), 0),
-                    destination: SocketAddr::new(client(v6), 0),
-                    ttl: 64,
-                    carries: says(v6, told),
-                    payload: input.payload[outer..].to_vec(),
-                };
-                let wanted = Expected {
-                    action: TX,
-                    bytes: Some(made(&message)),
-                    reasons: vec![Reason::TunnelTooBig],
-                    counters: Vec::new(),
-                };
+                let wanted = told(v6, told_mtu, &input.payload[outer..]);
                 let name = format!("{kind:?}, mtu {mtu}, {bytes} bytes quoted");
                 rig.check(&name, &input.bytes(), &wanted);
             }
@@ -231,14 +214,7 @@ fn an_alternative_is_named_if_it_is_of_the_backends_family() {
             let is_named = target_v6 != kind.v6;
             let bytes = if is_named {
                 let within = wrapped(&inner.bytes(), kind, TARGET, tunnel);
-                let to = backend_address(!kind.v6, STABLE);
-                // The identification is that of the header within, which has none.
-                let mut bytes = encapsulated(&within, outer_source(!kind.v6), to, tunnel);
-                if kind.v6 {
-                    bytes[ETHERNET_BYTES + 4..ETHERNET_BYTES + 6].fill(0);
-                    sum_header(&mut bytes);
-                }
-                bytes
+                wrapped(&within, kind, STABLE, tunnel)
             } else {
                 wrapped(&inner.bytes(), kind, STABLE, tunnel)
             };

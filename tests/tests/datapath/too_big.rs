@@ -179,32 +179,42 @@ fn of_router(kind: Kind, mtu: usize, bytes: usize) -> Frame {
     })
 }
 
-#[test]
-fn a_routers_word_about_an_outer_packet_goes_to_the_client() {
-    let mut rig = Rig::new(ALL_FEATURES);
+/// Tells the program where clients are.
+pub(crate) fn put_clients(rig: &mut Rig) {
     for v6 in [false, true] {
         rig.put_route(client(v6), 16, NextHop::new(CLIENT_MAC, SAME));
     }
+}
+
+/// The VIP tells a client of the size that fits, about a packet of which this is quoted.
+pub(crate) fn told(v6: bool, mtu: usize, quoted: &[u8]) -> Expected {
+    let message = Frame {
+        source_mac: egress_mac(SAME),
+        destination_mac: CLIENT_MAC,
+        source: SocketAddr::new(vip(v6), 0),
+        destination: SocketAddr::new(client(v6), 0),
+        ttl: 64,
+        carries: says(v6, mtu),
+        payload: quoted.to_vec(),
+    };
+    Expected {
+        action: TX,
+        bytes: Some(made(&message)),
+        reasons: vec![Reason::TunnelTooBig],
+        counters: Vec::new(),
+    }
+}
+
+#[test]
+fn a_routers_word_about_an_outer_packet_goes_to_the_client() {
+    let mut rig = Rig::new(ALL_FEATURES);
+    put_clients(&mut rig);
     for kind in tunnels() {
         let v6 = kind.v6;
         let outer = outer_bytes(kind);
         for bytes in [inner_ports(kind) + 8, usize::MAX - IP] {
             let input = of_router(kind, 1400, bytes);
-            let message = Frame {
-                source_mac: egress_mac(SAME),
-                destination_mac: CLIENT_MAC,
-                source: SocketAddr::new(vip(v6), 0),
-                destination: SocketAddr::new(client(v6), 0),
-                ttl: 64,
-                carries: says(v6, 1400 - outer),
-                payload: input.payload[outer..].to_vec(),
-            };
-            let expected = Expected {
-                action: TX,
-                bytes: Some(made(&message)),
-                reasons: vec![Reason::TunnelTooBig],
-                counters: Vec::new(),
-            };
+            let expected = told(v6, 1400 - outer, &input.payload[outer..]);
             let name = format!("{kind:?} {bytes} bytes quoted");
             rig.check(&name, &input.bytes(), &expected);
         }

@@ -2,12 +2,12 @@
 
 use std::{
     fs,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use serde_json::Value;
-use xlb_tests::lab::{Host, NetNs};
+use xlb_tests::lab::{self, Host, NetNs};
 
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -71,46 +71,10 @@ pub(crate) fn iperf(client: &NetNs, target: SocketAddr, bytes: u64, reverse: boo
     received
 }
 
-/// Sends datagrams of several sizes from each of so many sockets, one after the other, and expects
-/// each to come back. Returns how many there were.
+/// Datagrams from each of so many sockets, which all have to come back. Returns how many there were.
 #[track_caller]
-pub(crate) fn echo(client: &NetNs, target: SocketAddr, flows: u8) -> u64 {
-    // An odd length, since a checksum is a sum of words; the longest fills a frame of 1,500 bytes
-    // with the headers of IPv6 and UDP.
-    const LENGTHS: [usize; 4] = [1, 8, 301, 1452];
-    client.run(|| {
-        for flow in 0..flows {
-            let socket = udp_socket(target);
-            for length in LENGTHS {
-                let sent = vec![flow; length];
-                let mut received = [0; 2048];
-                socket.send(&sent).expect("send a datagram");
-                let length = socket
-                    .recv(&mut received)
-                    .unwrap_or_else(|error| panic!("no echo of {length} bytes: {error}"));
-                assert!(received[..length] == sent[..], "an echo of {length} bytes");
-            }
-        }
-    });
-    u64::from(flows) * LENGTHS.len() as u64
-}
-
-fn udp_socket(target: SocketAddr) -> UdpSocket {
-    let any = if target.is_ipv6() {
-        "[::]:0"
-    } else {
-        "0.0.0.0:0"
-    };
-    let socket = UdpSocket::bind(any).expect("open a UDP socket");
-    connect(&socket, target);
-    socket
-}
-
-fn connect(socket: &UdpSocket, target: SocketAddr) {
-    socket
-        .set_read_timeout(Some(ANSWER_LIMIT))
-        .expect("set a timeout");
-    socket.connect(target).expect("connect a socket");
+pub(crate) fn echo(client: &NetNs, target: SocketAddr, sockets: u8) -> u64 {
+    lab::echo(client, target, sockets, ANSWER_LIMIT)
 }
 
 /// Counters of the kernel of a host that say that it got packets with wrong checksums or headers.

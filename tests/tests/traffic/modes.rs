@@ -122,10 +122,8 @@ fn gue_to_ipv4_backends_of_an_ipv6_vip() {
 
 const fn setting(forward: &'static str, v6: bool, two_interfaces: bool) -> Setting {
     Setting {
-        forward,
-        v6,
         two_interfaces,
-        across: false,
+        ..Setting::new(forward, v6)
     }
 }
 
@@ -133,7 +131,7 @@ const fn setting(forward: &'static str, v6: bool, two_interfaces: bool) -> Setti
 const fn across(forward: &'static str, v6: bool) -> Setting {
     Setting {
         across: true,
-        ..setting(forward, v6, false)
+        ..Setting::new(forward, v6)
     }
 }
 

@@ -84,13 +84,7 @@ fn gue_over_ipv6() {
 }
 
 fn pass(label: &str, forward: &'static str, v6: bool) {
-    let setting = Setting {
-        forward,
-        v6,
-        two_interfaces: false,
-        across: false,
-    };
-    let stage = Stage::build(label, setting);
+    let stage = Stage::build(label, Setting::new(forward, v6));
     let target = stage.target(ECHO);
     let before = stage.counters(ECHO).packets;
     let mut sent = 0;

@@ -62,13 +62,7 @@ fn a_backend_under_gue_learns_of_a_small_link_to_an_ipv6_client() {
 
 /// The router in front of the client has a small link to it, and says so to the VIP.
 fn small_link_to_client(label: &str, forward: &'static str, v6: bool) {
-    let setting = Setting {
-        forward,
-        v6,
-        two_interfaces: false,
-        across: false,
-    };
-    let stage = Stage::build(label, setting);
+    let stage = Stage::build(label, Setting::new(forward, v6));
     let [client, router] = stage.clients();
     let to = client.address(v6);
     router

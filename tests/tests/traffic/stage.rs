@@ -70,6 +70,16 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
+    /// On one interface, with backends of the VIP's family.
+    pub(crate) const fn new(forward: &'static str, v6: bool) -> Self {
+        Self {
+            forward,
+            v6,
+            two_interfaces: false,
+            across: false,
+        }
+    }
+
     pub(crate) const fn vip(self) -> IpAddr {
         if self.v6 {
             IpAddr::V6(VIP_V6)

@@ -209,18 +209,22 @@ impl Daemon {
             .iter()
             .filter(|service| service.forward != Forward::Local)
             .map(|service| service.counters.packets + service.counters.reply_packets);
-        let mut reasons = vec![(Reason::Transmitted, forwarded.sum())];
-        reasons.extend(counted);
-        reasons
-            .into_iter()
-            .filter(|&(_, packets)| packets > 0)
-            .map(|(reason, packets)| ReasonCount {
-                reason: reason.name().to_owned(),
-                action: reason.action().name().to_owned(),
-                packets,
-            })
-            .collect()
+        let forwarded = [(Reason::Transmitted, forwarded.sum())];
+        reason_counts(forwarded.into_iter().chain(counted))
     }
+}
+
+/// Packets by reason, those that are not 0.
+fn reason_counts(counted: impl IntoIterator<Item = (Reason, u64)>) -> Vec<ReasonCount> {
+    counted
+        .into_iter()
+        .filter(|&(_, packets)| packets > 0)
+        .map(|(reason, packets)| ReasonCount {
+            reason: reason.name().to_owned(),
+            action: reason.action().name().to_owned(),
+            packets,
+        })
+        .collect()
 }
 
 fn program_status(program: &dataplane::ProgramStatus) -> ProgramStatus {

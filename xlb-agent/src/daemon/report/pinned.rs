@@ -13,7 +13,7 @@ use xlb_control::{
     config::Config,
 };
 
-use super::{map_status, program_status};
+use super::{map_status, program_status, reason_counts};
 use crate::{
     dataplane::{self, Maps},
     endpoint,
@@ -92,17 +92,7 @@ pub fn pinned_status(options: &Options) -> anyhow::Result<PinnedStatus> {
             .map(|entry| service(&maps, &entry, config.as_ref().ok()))
             .collect(),
         maps: map_status(&status.maps),
-        reasons: maps
-            .reasons
-            .reasons()?
-            .into_iter()
-            .filter(|&(_, packets)| packets > 0)
-            .map(|(reason, packets)| ReasonCount {
-                reason: reason.name().to_owned(),
-                action: reason.action().name().to_owned(),
-                packets,
-            })
-            .collect(),
+        reasons: reason_counts(maps.reasons.reasons()?),
     })
 }
 

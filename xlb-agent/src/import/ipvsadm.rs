@@ -43,6 +43,7 @@ fn identity(
     let protocol = match option {
         "-t" | "--tcp-service" => Protocol::Tcp,
         "-u" | "--udp-service" => Protocol::Udp,
+        "--sctp-service" => Protocol::Sctp,
         _ => return None,
     };
     match value.parse() {
@@ -64,21 +65,18 @@ fn add_service(read: &mut Read, line: usize, rest: &[&str]) {
     let mut found = None;
     for &(option, value) in &options {
         match option {
-            "-t" | "--tcp-service" | "-u" | "--udp-service" => {
+            "-t" | "--tcp-service" | "-u" | "--udp-service" | "--sctp-service" => {
                 found = identity(read, line, option, value);
             }
             "-f" | "--fwmark-service" => read.note(
                 line,
                 format!("a service by firewall mark ({value}) has no equivalent, left out: name its addresses"),
             ),
-            "--sctp-service" => {
-                read.note(line, format!("the SCTP service {value} is left out"));
-            }
             _ => {}
         }
     }
     let Some((at, protocol)) = found else { return };
-    let mut service = Service::new(at, protocol);
+    let mut service = Service::new(line, at, protocol);
     // The scheduler first, since persistence goes with one of xlb's only.
     for &(option, value) in &options {
         if matches!(option, "-s" | "--scheduler") {
@@ -87,7 +85,8 @@ fn add_service(read: &mut Read, line: usize, rest: &[&str]) {
     }
     for &(option, value) in &options {
         match option {
-            "-t" | "--tcp-service" | "-u" | "--udp-service" | "-s" | "--scheduler" => {}
+            "-t" | "--tcp-service" | "-u" | "--udp-service" | "--sctp-service" | "-s"
+            | "--scheduler" => {}
             "-p" | "--persistent" => words::persistence(read, &mut service, line, value),
             other => read.note(
                 line,
@@ -104,10 +103,10 @@ fn add_server(read: &mut Read, line: usize, rest: &[&str]) {
     let (mut endpoint, mut forward, mut weight) = (None, Forward::L2Dsr, 1);
     for &(option, value) in &options {
         match option {
-            "-t" | "--tcp-service" | "-u" | "--udp-service" => {
+            "-t" | "--tcp-service" | "-u" | "--udp-service" | "--sctp-service" => {
                 found = identity(read, line, option, value);
             }
-            "-f" | "--fwmark-service" | "--sctp-service" => {}
+            "-f" | "--fwmark-service" => {}
             "-r" | "--real-server" => endpoint = value.parse::<SocketAddr>().ok(),
             "-g" | "--gatewaying" => forward = Forward::L2Dsr,
             "-i" | "--ipip" => forward = Forward::Ipip,

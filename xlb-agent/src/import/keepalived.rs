@@ -59,7 +59,7 @@ fn virtual_server(read: &mut Read, block: &Statement) {
         let what = format!("`protocol {protocol}`: the service {vip} is left out");
         return read.note(block.line, what);
     };
-    let mut service = Service::new(vip, protocol);
+    let mut service = Service::new(block.line, vip, protocol);
     // The scheduler first, since persistence goes with one of xlb's only.
     for statement in &block.block {
         if matches!(statement.word(0), "lb_algo" | "lvs_sched") {

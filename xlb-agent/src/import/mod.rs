@@ -43,11 +43,25 @@ pub fn import(source: Source, text: &str, interface: Option<&str>) -> Imported {
         Source::Ipvsadm => ipvsadm::read(text),
         Source::Keepalived => keepalived::read(text),
     };
+    leave_out_what_nat_can_not_carry(&mut read);
     read.notes.sort_by_key(|note| note.line);
     let interface = interface.or(read.interface.as_deref()).unwrap_or("eth0");
     Imported {
         config: emit::config(interface, &read.services),
         notes: read.notes,
+    }
+}
+
+/// `dnat` can't carry SCTP, whose checksum covers its ports.
+fn leave_out_what_nat_can_not_carry(read: &mut Read) {
+    let is_refused =
+        |it: &mut Service| it.protocol == Protocol::Sctp && it.forward == Some(Forward::Dnat);
+    for service in read.services.extract_if(.., is_refused) {
+        let text = "SCTP by NAT has no equivalent, left out: forward it in another way";
+        read.notes.push(Note {
+            line: service.line,
+            text: text.to_owned(),
+        });
     }
 }
 
@@ -71,6 +85,8 @@ impl Read {
 /// A service with its pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Service {
+    /// Where the input names it.
+    line: usize,
     vip: IpAddr,
     port: u16,
     protocol: Protocol,
@@ -82,8 +98,9 @@ struct Service {
 }
 
 impl Service {
-    fn new(vip: SocketAddr, protocol: Protocol) -> Self {
+    fn new(line: usize, vip: SocketAddr, protocol: Protocol) -> Self {
         Self {
+            line,
             vip: vip.ip(),
             port: vip.port(),
             protocol,

@@ -113,6 +113,10 @@ const IPVSADM: &str = "\
 -a -t 192.0.2.10:80 -r 10.0.1.8:8080 -m -w 0 -x 100
 -A -u [2001:db8::10]:53 -s rr -p 300
 -a -u [2001:db8::10]:53 -r [2001:db8:1::7]:53 -i -w 2
+--add-service --sctp-service 192.0.2.10:3868 -s mh
+-a --sctp-service 192.0.2.10:3868 -r 10.0.1.7:3868 -g -w 1
+-A --sctp-service 192.0.2.11:3868 -s mh
+-a --sctp-service 192.0.2.11:3868 -r 10.0.1.7:3868 -m -w 1
 -A -f 1 -s rr
 -a -f 1 -r 10.0.1.7:0 -g -w 1
 ";
@@ -122,7 +126,14 @@ fn a_dump_of_ipvsadm() {
     let imported = import(Source::Ipvsadm, IPVSADM, Some("eth1"));
     let loaded = Config::parse("imported.toml", &imported.config).expect("xlb takes it");
     let services: Vec<String> = loaded.config.services.keys().cloned().collect();
-    assert_eq!(services, ["192.0.2.10-80-tcp", "2001-db8--10-53-udp"]);
+    assert_eq!(
+        services,
+        [
+            "192.0.2.10-3868-sctp",
+            "192.0.2.10-80-tcp",
+            "2001-db8--10-53-udp"
+        ]
+    );
     for line in [
         "interfaces = [\"eth1\"]",
         "policy = \"least-connections\"",
@@ -133,8 +144,9 @@ fn a_dump_of_ipvsadm() {
         assert!(imported.config.contains(line), "{}", imported.config);
     }
     let lines: Vec<usize> = imported.notes.iter().map(|note| note.line).collect();
-    // The threshold; the scheduler and the timeout that persistence loses; the mark and its server.
-    assert_eq!(lines, [3, 4, 4, 6, 7], "{:?}", imported.notes);
+    // The threshold; the scheduler and the timeout that persistence loses; SCTP by
+    // NAT; the mark and its server.
+    assert_eq!(lines, [3, 4, 4, 8, 10, 11], "{:?}", imported.notes);
 }
 
 #[test]

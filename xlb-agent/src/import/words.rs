@@ -43,6 +43,7 @@ pub(super) fn protocol(name: &str) -> Option<Protocol> {
     match name.to_ascii_lowercase().as_str() {
         "tcp" => Some(Protocol::Tcp),
         "udp" => Some(Protocol::Udp),
+        "sctp" => Some(Protocol::Sctp),
         _ => None,
     }
 }

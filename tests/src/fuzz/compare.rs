@@ -9,7 +9,7 @@ use xlb_common::{
     reason::{Action, Reason},
 };
 
-use super::target::{Actual, Balancer, number};
+use super::balancer::{Actual, Balancer, number};
 use crate::{
     model::{Expected, Model, World},
     strict,

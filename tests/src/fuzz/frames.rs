@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use xlb_common::maps::{forward, protocol};
 
 use super::{
+    balancer::FRAME_BYTES_MAX,
     build::{Ip, frame, ports, tcp},
     mutate,
     random::Random,
-    target::FRAME_BYTES_MAX,
     worlds::{client, flow_client},
 };
 use crate::model::{Backend, ETHERNET_BYTES, GUE_PORT, Service, World};

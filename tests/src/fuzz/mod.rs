@@ -4,13 +4,13 @@
 //! written, and frames, which are run one after another. Model and program have to agree on the
 //! kernel's answer, every reason and counter, every byte that leaves, and at the end on every record.
 
+mod balancer;
 mod build;
 mod compare;
 mod frames;
 mod mutate;
 mod random;
 mod shrink;
-mod target;
 mod worlds;
 
 use std::time::Instant;
@@ -20,8 +20,8 @@ use nix::sched::{CloneFlags, unshare};
 
 pub use compare::{Difference, Tally};
 
+use balancer::Balancer;
 use random::Random;
-use target::Balancer;
 
 use crate::programs::load;
 

@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use super::{
+    balancer::Balancer,
     compare::{Difference, Tally, run},
     frames::INPUT_BYTES_MIN,
-    target::Balancer,
 };
 use crate::model::World;
 

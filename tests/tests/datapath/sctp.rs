@@ -128,44 +128,81 @@ fn what_is_no_packet_of_it_goes_nowhere() {
     }
 }
 
+/// The service in this state, with a slot that has this word, of which STABLE and TARGET are the backends.
+fn moving(kind: Kind, state: u32, word: SlotWord) -> Rig {
+    let mut rig = rig(ALL_FEATURES);
+    let service = Service {
+        state,
+        ..service(kind)
+    };
+    rig.put_service(kind, &service);
+    rig.put_slot(kind.slot(), word);
+    for (position, number) in [(0, STABLE), (1, TARGET)] {
+        let mut value = backend(kind.v6, number);
+        value.position = position;
+        rig.put_backend(number, &value);
+    }
+    rig
+}
+
+/// Sends a packet from a port, which has to reach this backend.
+fn check(rig: &Rig, kind: Kind, port: u16, carries: Carries, number: u16) {
+    let packet = request(kind, carries).with(|frame| frame.source.set_port(port));
+    let output = packet.with(|frame| {
+        frame.source_mac = egress_mac(1);
+        frame.destination_mac = backend_mac(number);
+        frame.ttl -= 1;
+    });
+    let counter = kind.service().counter_base + u32::from(number - STABLE);
+    let mut wanted = Expected::forwarded(&packet, counter, output.bytes());
+    wanted.counters[0].1.connections = u64::from(carries == INIT);
+    rig.check(&format!("{kind:?}, port {port}"), &packet.bytes(), &wanted);
+}
+
+fn direct_kinds() -> [Kind; 2] {
+    [false, true].map(|v6| Kind::new(v6, protocol::UDP, forward::L2_DSR))
+}
+
 #[test]
 fn an_association_stays_while_its_slot_moves() {
-    for v6 in [false, true] {
-        let kind = Kind::new(v6, protocol::UDP, forward::L2_DSR);
-        let mut rig = rig(ALL_FEATURES);
-        let moving = Service {
-            state: service_state::MOVING,
-            ..service(kind)
-        };
-        rig.put_service(kind, &moving);
-        rig.put_slot(kind.slot(), SlotWord::marked(STABLE, TARGET));
-        for (position, number) in [(0, STABLE), (1, TARGET)] {
-            let mut value = backend(v6, number);
-            value.position = position;
-            rig.put_backend(number, &value);
-        }
-        let check = |port: u16, carries: Carries, number: u16| {
-            let packet = request(kind, carries).with(|frame| frame.source.set_port(port));
-            let output = packet.with(|frame| {
-                frame.source_mac = egress_mac(1);
-                frame.destination_mac = backend_mac(number);
-                frame.ttl -= 1;
-            });
-            let counter = kind.service().counter_base + u32::from(number - STABLE);
-            let mut wanted = Expected::forwarded(&packet, counter, output.bytes());
-            wanted.counters[0].1.connections = u64::from(carries == INIT);
-            rig.check(&format!("v6 {v6}, port {port}"), &packet.bytes(), &wanted);
-        };
+    for kind in direct_kinds() {
+        let rig = moving(
+            kind,
+            service_state::MOVING,
+            SlotWord::marked(STABLE, TARGET),
+        );
         // Older than the move; then a new one, its packet of the handshake, and more.
-        check(1, DATA, STABLE);
-        check(2, INIT, TARGET);
-        check(2, INIT, TARGET);
+        check(&rig, kind, 1, DATA, STABLE);
+        check(&rig, kind, 2, INIT, TARGET);
+        check(&rig, kind, 2, INIT, TARGET);
         assert_eq!(only_record(&rig, name::PENDING), (TARGET, 0));
-        check(2, Carries::Sctp(10), TARGET);
-        check(2, DATA, TARGET);
+        check(&rig, kind, 2, Carries::Sctp(10), TARGET);
+        check(&rig, kind, 2, DATA, TARGET);
         assert_eq!(only_record(&rig, name::FLOWS), (TARGET, 0));
         assert!(rig.records(name::PENDING).is_empty(), "promoted");
-        check(1, DATA, STABLE);
+        check(&rig, kind, 1, DATA, STABLE);
+    }
+}
+
+#[test]
+fn an_association_counts_from_its_init_to_its_end() {
+    let state = service_state::TRACKED | service_state::LEAST_CONNECTIONS;
+    for kind in direct_kinds() {
+        for end in [
+            SctpHeader::ABORT,
+            SctpHeader::SHUTDOWN,
+            SctpHeader::SHUTDOWN_COMPLETE,
+        ] {
+            let mut rig = moving(kind, state, SlotWord::rest(STABLE));
+            let mut counted = |carries: Carries, associations: i64| {
+                check(&rig, kind, 1, carries, STABLE);
+                assert_eq!(rig.connections(STABLE), associations, "{kind:?}, end {end}");
+            };
+            counted(INIT, 1);
+            counted(Carries::Sctp(10), 1);
+            counted(DATA, 1);
+            counted(Carries::Sctp(end), 0);
+        }
     }
 }
 

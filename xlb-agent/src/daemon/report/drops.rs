@@ -5,8 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use xlb_common::reason::Reason;
-use xlb_control::api::{ReasonCount, RecentDrops};
+use xlb_common::reason::{Action, Reason};
+use xlb_control::api::RecentDrops;
+
+use super::reason_counts;
 
 /// Time between two samples: what is shown is of a minute, and of this much more at most.
 const EVERY: Duration = Duration::from_secs(5);
@@ -50,18 +52,11 @@ impl Drops {
         };
         let reasons = counts
             .iter()
-            .filter(|(reason, _)| reason.action().name() == "drop")
-            .map(|&(reason, packets)| (reason, packets.saturating_sub(before(reason))))
-            .filter(|&(_, packets)| packets > 0);
+            .filter(|(reason, _)| reason.action() == Action::Drop)
+            .map(|&(reason, packets)| (reason, packets.saturating_sub(before(reason))));
         RecentDrops {
             seconds: now.saturating_duration_since(*at).as_secs(),
-            reasons: reasons
-                .map(|(reason, packets)| ReasonCount {
-                    reason: reason.name().to_owned(),
-                    action: reason.action().name().to_owned(),
-                    packets,
-                })
-                .collect(),
+            reasons: reason_counts(reasons),
         }
     }
 }

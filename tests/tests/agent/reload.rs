@@ -1,6 +1,6 @@
 //! A new configuration file, by SIGHUP and by `reload`.
 
-use std::{fs, net::SocketAddr};
+use std::{fs, net::SocketAddr, process::Command};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -14,6 +14,15 @@ use crate::stage::{self, CHECK, PATIENCE, Stage, WEB, at, kept_on, pool, service
 fn hang_up(stage: &Stage) {
     let pid = i32::try_from(stage.agent.pid()).expect("pids fit");
     kill(Pid::from_raw(pid), Signal::SIGHUP).expect("send a signal");
+}
+
+/// What `sha256sum` says of the configuration file.
+fn sha256sum(stage: &Stage) -> String {
+    let path = stage.agent.config_path();
+    let output = Command::new("sha256sum").arg(path).output();
+    let output = output.expect("start sha256sum");
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.split_whitespace().next().expect("a hash").to_owned()
 }
 
 fn vip(port: u16) -> SocketAddr {
@@ -126,15 +135,22 @@ fn a_broken_file_changes_nothing() {
         let status = stage.status();
         let rows = status["services"].as_array().expect("services are a list");
         let names = rows.iter().map(|row| row["name"].clone());
-        (status["config_revision"].clone(), names.collect::<Vec<_>>())
+        let hash = status["config_sha256"].clone();
+        (
+            status["config_revision"].clone(),
+            hash,
+            names.collect::<Vec<_>>(),
+        )
     };
     let before = in_force(&stage);
+    assert_eq!(before.1, sha256sum(&stage));
     let seen = |stage: &Stage, said: &dyn Fn(&str) -> bool| {
         let status = stage.cli("status -o json");
         assert_eq!(status.code, 1, "{status:?}");
         assert_eq!(status.json()["health"], "up");
         assert_eq!(in_force(stage), before);
         assert_eq!(stage.fetch(WEB), Ok("backend1".to_owned()));
+        assert_eq!(status.json()["last_reload"]["accepted"], false);
         let error = &status.json()["last_reload_error"];
         assert!(said(error.as_str().unwrap_or_default()), "{error}");
     };
@@ -191,8 +207,12 @@ fn a_broken_file_changes_nothing() {
     stage.agent.start_again();
     stage.agent.write_config(BROKEN);
     assert_eq!(stage.cli("reload").code, 1);
-    stage.agent.write_config(&good);
+    stage
+        .agent
+        .write_config(&format!("{good}# the same but for this line\n"));
     assert_eq!(stage.cli("reload").code, 0);
     assert_eq!(stage.status()["last_reload_error"], Value::Null);
+    assert_eq!(stage.status()["last_reload"]["accepted"], true);
+    assert_eq!(stage.status()["config_sha256"], sha256sum(&stage));
     stage.wait_until_well();
 }

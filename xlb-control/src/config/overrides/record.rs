@@ -76,15 +76,16 @@ pub fn record_on(
     let (folded, done) = fold.fold(changes, new)?;
     let part = part_of(file, &name);
     let before = merge(&part, &about(changes, &name), |_| Ok(()));
-    let after = merge(&part, &about(&folded, &name), |part| {
-        let broken = part.pools.get(&name).filter(|_| adds);
-        let broken = broken.and_then(|pool| check_pool(&merged.config, pool));
-        broken.map_or(Ok(()), Err)
-    });
+    let after = merge(&part, &about(&folded, &name), |_| Ok(()));
     if after.stale.len() > before.stale.len()
         && let Some((_, reason)) = after.stale.last()
     {
         return Err(reason.clone());
+    }
+    // The pool as it will be, not the change: what takes back a removal leaves no change to look at.
+    let pool = after.config.pools.get(&name).filter(|_| adds);
+    if let Some(broken) = pool.and_then(|pool| check_pool(&merged.config, pool)) {
+        return Err(broken);
     }
     debug_assert!(find_in(&after, &name, endpoint) || find_in(merged, &name, endpoint));
     let warnings = warnings(&before.config, &after.config);

@@ -4,7 +4,10 @@ use super::{
     add, add_service, disable, drain, enable, file, recorded, remove, remove_service, undrain,
     weigh,
 };
-use crate::{api::Change, config::overrides::record};
+use crate::{
+    api::Change,
+    config::overrides::{apply, record, record_on},
+};
 
 /// What is refused after which changes, and why.
 #[test]
@@ -137,5 +140,10 @@ fn refusals() {
         let error = record(&mut changes, new.clone(), &file()).unwrap_err();
         assert_eq!(error, reason, "{new:?}");
         assert_eq!(changes, before, "a change that is refused changes nothing");
+        let mut merged = apply(&file(), &changes);
+        let was = merged.clone();
+        let error = record_on(&mut changes, new.clone(), &file(), &mut merged).unwrap_err();
+        assert_eq!(error, reason, "{new:?}, on a merger that is known");
+        assert_eq!((&changes, &merged), (&before, &was));
     }
 }

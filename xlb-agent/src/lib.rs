@@ -15,6 +15,7 @@ pub mod logging;
 pub mod netlink;
 pub mod options;
 pub mod plan;
+pub mod replay;
 pub mod ring;
 pub mod sequence;
 pub mod slots;

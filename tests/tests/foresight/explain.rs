@@ -21,15 +21,15 @@ use crate::stage::{Setup, Stage, WEB_PORT};
 const PORTS: [u16; 6] = [1025, 20_000, 40_961, 51_812, 65_280, 65_535];
 
 /// A connection of a client that stays open.
-struct Connection {
+pub(crate) struct Connection {
     v6: bool,
     port: u16,
     stream: TcpStream,
-    backend: String,
+    pub(crate) backend: String,
 }
 
 impl Stage {
-    fn client(&self, v6: bool, port: u16) -> SocketAddr {
+    pub(crate) fn client(&self, v6: bool, port: u16) -> SocketAddr {
         SocketAddr::new(self.topology.client.address(v6), port)
     }
 
@@ -60,7 +60,7 @@ impl Stage {
     }
 
     /// Opens a connection from a port and has it answered.
-    fn open(&self, v6: bool, port: u16) -> io::Result<Connection> {
+    pub(crate) fn open(&self, v6: bool, port: u16) -> io::Result<Connection> {
         let from = SockaddrStorage::from(self.client(v6, port));
         let to = SockaddrStorage::from(Self::vip(v6));
         let family = if v6 {

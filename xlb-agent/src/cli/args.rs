@@ -5,12 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{EnumValueParser, TypedValueParser as _},
+};
 use clap_complete::ArgValueCandidates;
 
 use super::{
     args_backend::BackendCommand, args_config::ConfigCommand, args_explain::ExplainArgs,
-    args_service::ServiceCommand, candidates, generate::Shell,
+    args_replay::ReplayArgs, args_service::ServiceCommand, candidates, generate::Shell,
 };
 use crate::{
     backend,
@@ -62,12 +65,21 @@ pub(super) struct Global {
         long,
         global = true,
         value_name = "FORMAT",
-        default_value = "table"
+        default_value = "table",
+        value_parser = EnumValueParser::<Output>::new().map(OutputArg::Format)
     )]
-    pub(super) output: Output,
+    output: OutputArg,
 }
 
 impl Global {
+    /// How the result is printed.
+    pub(super) const fn output(&self) -> Output {
+        match self.output {
+            OutputArg::Format(output) => output,
+            OutputArg::File(_) => Output::Table,
+        }
+    }
+
     /// The directory of the pins of a host that is a backend.
     pub(super) fn backend_pin_dir(&self) -> Result<PathBuf, OptionsError> {
         let options = self.options(Path::new(DEFAULT_CONFIG))?;
@@ -78,6 +90,16 @@ impl Global {
     pub(super) fn options(&self, config: &Path) -> Result<Options, OptionsError> {
         Options::new(config, &self.socket, &self.pin_dir, &self.state_dir)
     }
+}
+
+/// What `-o` says: everywhere how a result is printed, but under `replay` where it is written. The parser
+/// wants one type of both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum OutputArg {
+    /// How the result is printed.
+    Format(Output),
+    /// The file.
+    File(PathBuf),
 }
 
 /// How a result is printed.
@@ -166,6 +188,17 @@ Example:
 Example:
   xlb-agent explain --src 203.0.113.9:51812 --dst 192.0.2.10:443/tcp --syn")]
     Explain(ExplainArgs),
+    /// Tell what xlb would do with every frame of a capture.
+    ///
+    /// Each frame goes through the real program, loaded in a sandbox without interfaces on what the
+    /// configuration says, as if all backends were well. A line a frame says the verdict and its
+    /// reason, the service, the slot and the backend; what leaves is written to a file. No agent is
+    /// asked and no interface is touched. Only root may do this.
+    #[command(after_help = "\
+Example:
+  tcpdump -i eth0 -w in.pcap -c 1000 host 192.0.2.10
+  xlb-agent replay --config /etc/xlb/xlb.toml in.pcap -o out.pcapng --next-hop 02:00:0a:00:01:07")]
+    Replay(ReplayArgs),
     /// Remove the data path from this host.
     ///
     /// The program is detached and all pins are removed, so that no packet is balanced any more.

@@ -22,12 +22,12 @@ pub(super) fn act(global: &Global, verb: HostVerb<'_>) -> anyhow::Result<Exit> {
                 );
                 return Ok(Exit::AgentDown);
             };
-            print::answer(global.output, &status, tables::backend_host)?;
+            print::answer(global.output(), &status, tables::backend_host)?;
             Ok(wellness(&status.interfaces))
         }
         HostVerb::Unload => {
             let done = backend::unload(&pin_dir)?;
-            print::answer(global.output, &done, |done, _| {
+            print::answer(global.output(), &done, |done, _| {
                 if done.is_empty() {
                     return "nothing to undo\n".to_owned();
                 }

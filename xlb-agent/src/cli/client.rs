@@ -29,7 +29,7 @@ pub(super) fn status(global: &Global) -> anyhow::Result<Exit> {
     block_on(async {
         match Client::new(&global.socket).status().await {
             Ok(status) => {
-                print::answer(global.output, &status, tables::status)?;
+                print::answer(global.output(), &status, tables::status)?;
                 Ok(wellness(&status))
             }
             // One that hangs is as good as none to who watches.
@@ -47,7 +47,7 @@ pub(super) fn status(global: &Global) -> anyhow::Result<Exit> {
 fn show_what_is_pinned(global: &Global) -> anyhow::Result<()> {
     let options = global.options(Path::new(DEFAULT_CONFIG))?;
     match daemon::pinned_status(&options) {
-        Ok(status) => print::answer(global.output, &status, tables::pinned),
+        Ok(status) => print::answer(global.output(), &status, tables::pinned),
         Err(error) => {
             eprintln!("the pinned maps can't be read either: {error:#}");
             Ok(())
@@ -83,7 +83,7 @@ pub(super) fn health(global: &Global, service: Option<&str>) -> anyhow::Result<E
             names::service(name, &client.services().await?)?;
         }
         let health = client.health(service).await?;
-        print::answer(global.output, health.as_slice(), tables::health)?;
+        print::answer(global.output(), health.as_slice(), tables::health)?;
         Ok(Exit::Well)
     })
 }
@@ -91,7 +91,7 @@ pub(super) fn health(global: &Global, service: Option<&str>) -> anyhow::Result<E
 pub(super) fn reload(global: &Global) -> anyhow::Result<Exit> {
     block_on(async {
         let changed = Client::new(&global.socket).reload().await?;
-        print::changed(global.output, &changed)?;
+        print::changed(global.output(), &changed)?;
         Ok(Exit::Well)
     })
 }
@@ -106,7 +106,7 @@ pub(super) fn backend(global: &Global, command: &BackendCommand) -> anyhow::Resu
         match request {
             BackendRequest::Host(_) => {}
             BackendRequest::List { pool } => {
-                list_backends(&client, global.output, pool).await?;
+                list_backends(&client, global.output(), pool).await?;
             }
             BackendRequest::Change {
                 pool,
@@ -115,7 +115,7 @@ pub(super) fn backend(global: &Global, command: &BackendCommand) -> anyhow::Resu
                 wait,
             } => {
                 let changed = client.change(&edit.of(pool, endpoint)).await?;
-                print::changed(global.output, &changed)?;
+                print::changed(global.output(), &changed)?;
                 if wait {
                     let pool = find_pool(&client, pool).await?;
                     drain::wait(&client, &pool, endpoint).await?;
@@ -144,7 +144,7 @@ async fn find_pool(client: &Client, name: &str) -> anyhow::Result<String> {
 
 pub(super) fn service(global: &Global, command: &ServiceCommand) -> anyhow::Result<Exit> {
     let client = Client::new(&global.socket);
-    let output = global.output;
+    let output = global.output();
     block_on(async {
         match command {
             ServiceCommand::List => {

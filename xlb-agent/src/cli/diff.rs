@@ -32,8 +32,8 @@ pub(super) fn diff(global: &Global, file: Option<&Path>) -> anyhow::Result<Exit>
             return Ok(Exit::Trouble);
         }
     };
-    print::answer(global.output, &diff, |diff, _| tables::diff(diff))?;
-    if global.output.is_for_people() {
+    print::answer(global.output(), &diff, |diff, _| tables::diff(diff))?;
+    if global.output().is_for_people() {
         for warning in &diff.warnings {
             eprintln!("warning: {warning}");
         }

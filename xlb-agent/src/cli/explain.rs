@@ -19,6 +19,6 @@ pub(super) fn explain(global: &Global, args: &ExplainArgs) -> anyhow::Result<Exi
             Err(error) => Err(error.into()),
         }
     })?;
-    print::answer(global.output, &explanation, tables::explanation)?;
+    print::answer(global.output(), &explanation, tables::explanation)?;
     Ok(Exit::Well)
 }

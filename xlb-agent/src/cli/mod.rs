@@ -1,11 +1,12 @@
 //! The command line: it parses, asks the control API, and prints. It knows nothing of the agent
-//! but that API; `run` and `unload`, and the same of a backend, are the verbs that do without it, and
-//! `explain` can.
+//! but that API; `run`, `unload` and `replay`, and the same of a backend, are the verbs that do without it,
+//! and `explain` can.
 
 mod args;
 mod args_backend;
 mod args_config;
 mod args_explain;
+mod args_replay;
 mod args_service;
 mod backend_host;
 mod candidates;
@@ -18,6 +19,7 @@ mod generate;
 mod import;
 mod names;
 mod print;
+mod replay;
 #[cfg(test)]
 mod samples;
 mod tables;
@@ -65,7 +67,7 @@ impl From<Exit> for ExitCode {
 /// # Errors
 /// When the input is bad, or when the agent refuses or does not answer.
 pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
-    let output = cli.global.output;
+    let output = cli.global.output();
     match &cli.command {
         Command::Check(args) => check::check(&args.file, output),
         Command::Version => print::version(output).map(|()| Exit::Well),
@@ -77,6 +79,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Reload(_) => client::reload(&cli.global),
         Command::Diff(args) => diff::diff(&cli.global, Some(&args.file)),
         Command::Explain(args) => explain::explain(&cli.global, args),
+        Command::Replay(args) => replay::replay(&cli.global, args),
         Command::Run(args) => {
             logging::init(args.log)?;
             let mut options = cli.global.options(&args.config)?;

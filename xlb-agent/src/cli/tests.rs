@@ -103,7 +103,7 @@ fn global_options_stand_before_or_after_the_verb() {
         "xlb-agent status -o json --socket /s",
     ] {
         let cli = parse(line);
-        assert_eq!(cli.global.output, Output::Json);
+        assert_eq!(cli.global.output(), Output::Json);
         assert_eq!(cli.global.socket, Path::new("/s"));
     }
 }

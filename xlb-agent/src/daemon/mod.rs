@@ -64,6 +64,7 @@ use self::{
     vips::Vips,
     world::{Known, NextHops},
 };
+pub(crate) use self::{spec::hash_words, state::known_hash_key};
 use crate::{
     dataplane::Dataplane,
     engine::{Engine, Pools, goal},
@@ -132,7 +133,7 @@ struct Daemon {
 }
 
 /// CLOCK_MONOTONIC in seconds: the clock of the maps.
-fn now_s() -> u32 {
+pub(crate) fn now_s() -> u32 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     now.map_or(0, |now| u32::try_from(now.tv_sec()).unwrap_or(u32::MAX))
 }

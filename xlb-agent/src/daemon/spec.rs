@@ -28,7 +28,7 @@ pub(super) fn spec(config: &Config, view: &InterfaceView, key: [u8; 16]) -> Spec
 }
 
 /// The key of the flow hash, as the program has it.
-pub(super) fn hash_words(key: [u8; 16]) -> [u64; 2] {
+pub(crate) fn hash_words(key: [u8; 16]) -> [u64; 2] {
     [0, 8].map(|from: usize| {
         let mut part = [0; 8];
         part.copy_from_slice(&key[from..from + 8]);

@@ -19,15 +19,27 @@ use xlb_control::{
 ///
 /// When the state directory can't be read or written, or what stands there is no key.
 pub(super) fn hash_key(config: &Config, state_dir: &Path) -> anyhow::Result<[u8; 16]> {
-    if let Some(HashKey(key)) = config.dataplane.hash_key {
-        return Ok(key);
-    }
-    if let Some(key) = kept_hash_key(state_dir)? {
+    if let Some(key) = known_hash_key(config, state_dir)? {
         return Ok(key);
     }
     let key: [u8; 16] = rand::random();
     write(&hash_key_path(state_dir), &key)?;
     Ok(key)
+}
+
+/// The same, if there is one.
+///
+/// # Errors
+///
+/// As for [`kept_hash_key`].
+pub(crate) fn known_hash_key(
+    config: &Config,
+    state_dir: &Path,
+) -> anyhow::Result<Option<[u8; 16]>> {
+    match config.dataplane.hash_key {
+        Some(HashKey(key)) => Ok(Some(key)),
+        None => kept_hash_key(state_dir),
+    }
 }
 
 fn hash_key_path(state_dir: &Path) -> PathBuf {

@@ -98,6 +98,18 @@ pub struct Adopted {
     pub attached: Vec<(String, AttachMode)>,
 }
 
+/// What the program did with a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// `enum xdp_action`.
+    pub action: u32,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
+}
+
+/// Bytes by which a frame may grow in front, at most: the kernel's headroom.
+const MOST_ADDED: usize = 256;
+
 /// The data path: program, links and maps.
 #[derive(Debug)]
 pub struct Dataplane {
@@ -304,6 +316,22 @@ impl Dataplane {
     #[must_use]
     pub const fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    /// Runs the program on a frame, which goes nowhere: what it would do with one that came in by the
+    /// loopback interface. Its maps are as after a real frame.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says: it takes frames from 14 bytes on that leave room in a page.
+    pub fn try_frame(&self, frame: &[u8]) -> std::io::Result<Tried> {
+        let mut after = vec![0; frame.len() + MOST_ADDED];
+        let (action, length) = sys::test_run_with(self.program.as_fd(), frame, &mut after)?;
+        after.truncate(length);
+        Ok(Tried {
+            action,
+            frame: after,
+        })
     }
 
     /// What the program tells the agent. There may be one reader at a time; within a Tokio runtime.

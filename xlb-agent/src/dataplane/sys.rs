@@ -379,6 +379,16 @@ pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Runs a program once, with `input` in place of a packet.
 pub(super) fn test_run<T: Plain>(program: BorrowedFd<'_>, input: &[T]) -> io::Result<()> {
+    test_run_with(program, input, &mut []).map(drop)
+}
+
+/// The same; what the program made of the input goes to `output`. Returns what the program returned, and
+/// how many bytes there are of the output.
+pub(super) fn test_run_with<T: Plain>(
+    program: BorrowedFd<'_>,
+    input: &[T],
+    output: &mut [u8],
+) -> io::Result<(u32, usize)> {
     #[repr(C)]
     struct Attributes {
         program_fd: u32,
@@ -390,17 +400,23 @@ pub(super) fn test_run<T: Plain>(program: BorrowedFd<'_>, input: &[T]) -> io::Re
         repeat: u32,
         duration_ns: u32,
     }
+    let has_output = !output.is_empty();
     let mut attributes = Attributes {
         program_fd: raw(program),
         returned: 0,
         input_bytes: u32::try_from(size_of_val(input)).unwrap_or(u32::MAX),
-        output_bytes: 0,
+        output_bytes: u32::try_from(output.len()).unwrap_or(u32::MAX),
         input: input.as_ptr() as u64,
-        output: 0,
+        output: if has_output {
+            output.as_mut_ptr() as u64
+        } else {
+            0
+        },
         repeat: 1,
         duration_ns: 0,
     };
-    bpf(PROG_TEST_RUN, &mut attributes).map(drop)
+    bpf(PROG_TEST_RUN, &mut attributes)?;
+    Ok((attributes.returned, attributes.output_bytes as usize))
 }
 
 fn raw(fd: BorrowedFd<'_>) -> u32 {

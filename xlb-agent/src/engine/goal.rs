@@ -177,7 +177,8 @@ pub fn features(config: &Config) -> u32 {
 pub const FEATURES_ACROSS: u32 = feature::MIXED | feature::IPV4 | feature::IPV6;
 
 /// Whether packets get an outer header.
-const fn is_tunnelled(forward: Forward) -> bool {
+#[must_use]
+pub const fn is_tunnelled(forward: Forward) -> bool {
     match forward {
         Forward::Ipip | Forward::Gue => true,
         Forward::Dnat | Forward::L2Dsr | Forward::Local => false,

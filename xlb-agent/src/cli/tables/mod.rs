@@ -134,7 +134,7 @@ fn colour(header: &str, text: &str) -> Option<Color> {
 }
 
 /// What stands in a cell that has nothing to say.
-fn or_dash(value: Option<String>) -> String {
+pub(super) fn or_dash(value: Option<String>) -> String {
     value.unwrap_or_else(|| "-".to_owned())
 }
 

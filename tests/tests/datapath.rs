@@ -17,6 +17,8 @@ mod decap_udp;
 mod forwarding;
 #[path = "datapath/frame.rs"]
 mod frame;
+#[path = "datapath/full_nat.rs"]
+mod full_nat;
 #[path = "datapath/icmp.rs"]
 mod icmp;
 #[path = "datapath/kinds.rs"]

@@ -14,6 +14,7 @@ pub mod gue;
 pub mod hash;
 pub mod limits;
 pub mod maps;
+pub mod nat;
 pub mod next_hop;
 pub mod policy;
 pub mod reason;

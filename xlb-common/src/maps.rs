@@ -56,6 +56,14 @@ pub mod name {
     pub const REASONS: &str = "REASONS";
     /// What the program tells the agent.
     pub const EVENTS: &str = "EVENTS";
+    /// Ports of `full-nat`.
+    pub const NAT_PORTS: &str = "NAT_PORTS";
+    /// Source addresses of `full-nat`.
+    pub const NAT_SOURCES: &str = "NAT_SOURCES";
+    /// What new connections of `full-nat` get their ports from, by family.
+    pub const NAT_POOLS: &str = "NAT_POOLS";
+    /// The port that a flow has under `full-nat`.
+    pub const NAT_FLOWS: &str = "NAT_FLOWS";
     /// The programs that a packet's way may go on in. Each load of the programs has its own.
     pub const WAYS: &str = "WAYS";
 }
@@ -70,8 +78,11 @@ pub mod way {
     /// ICMP and ICMPv6.
     pub const ICMP: u32 = 1;
 
+    /// Services under `full-nat`, and the replies of their backends.
+    pub const NAT: u32 = 2;
+
     /// The programs' names in the object, each at its index in `WAYS`.
-    pub const PROGRAMS: [&str; 2] = ["xlb_odd", "xlb_icmp"];
+    pub const PROGRAMS: [&str; 3] = ["xlb_odd", "xlb_icmp", "xlb_nat"];
 }
 
 /// Names of the read-only globals that the agent sets when it loads the program.
@@ -120,6 +131,8 @@ pub mod feature {
     pub const SCTP: u32 = 1 << 12;
     /// Outer headers of another family than the packet within; with it go `IPV4` and `IPV6`.
     pub const MIXED: u32 = 1 << 13;
+    /// Forwarding by `full-nat`, and the way back of its replies.
+    pub const FULL_NAT: u32 = 1 << 14;
 
     /// Every feature with its name.
     pub const ALL: &[(u32, &str)] = &[
@@ -137,6 +150,7 @@ pub mod feature {
         (LOCAL, "local"),
         (SCTP, "sctp"),
         (MIXED, "mixed"),
+        (FULL_NAT, "full-nat"),
     ];
 
     /// All of them.
@@ -181,6 +195,8 @@ pub mod forward {
     pub const GUE: u8 = 4;
     /// Passed up to this host's own stack, unchanged; its one backend is the listener here.
     pub const LOCAL: u8 = 5;
+    /// Source and destination rewritten, replies come back to the source: see [`crate::nat`].
+    pub const FULL_NAT: u8 = 6;
 }
 
 /// TTL and hop limit of outer headers (RFC 1700).
@@ -222,8 +238,10 @@ pub struct Service {
     /// Entries of the pool's sequence, which begins in `SEQUENCES` where the ring does in `RING`;
     /// 0: it has none.
     pub sequence_length: u32,
+    /// Under `full-nat`: for how long an open connection may be idle, seconds.
+    pub idle_s: u32,
     /// Zero.
-    pub reserved_end: [u32; 2],
+    pub reserved_end: u32,
 }
 
 const _: () = assert!(size_of::<Service>() == 64);

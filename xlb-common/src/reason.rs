@@ -149,6 +149,13 @@ reasons! {
     WayMissing = "way-missing", Drop;
     /// To a service of this host's own stack. Counted by attachment as well.
     Local = "local", Pass;
+    /// A TCP segment of a connection under `full-nat` that is not known here, and opens none; or a
+    /// reply of a backend that the connection has left.
+    NatUnknown = "nat-unknown", Drop;
+    /// A new connection under `full-nat` for which no source port was found.
+    NatExhausted = "nat-exhausted", Drop;
+    /// A packet of a flow for which another CPU was finding a source port just then.
+    NatRaced = "nat-raced", Drop;
     /// To a VIP with a list of hosts to visit: a source route of IPv4, or a routing header.
     SourceRoute = "source-route", Drop;
 }

@@ -61,6 +61,10 @@ pub trait Family: Sized {
     fn flow_key(packet: &Packet<Self>, ports: Ports, protocol: u8) -> FlowKey;
     /// An address out of a map's value.
     fn address(bytes: &[u8; 16]) -> Self::Address;
+    /// An address in a flow's key.
+    fn key(address: Self::Address) -> [u64; 2];
+    /// An address out of a flow's key.
+    fn of_key(words: [u64; 2]) -> Self::Address;
     /// Whether two addresses are one.
     fn equal(a: Self::Address, b: Self::Address) -> bool;
     /// Bytes of the packet, its IP header among them.

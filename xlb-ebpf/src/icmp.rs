@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | a VIP | of a backend to a client | the backend, rewritten within too under `dnat` (RFC 5508) |
 //! | a client | of that client to a backend under `dnat` | the client, as from the VIP |
+//! | a VIP or a source | under full NAT | [`crate::nat`], told where it quotes what |
 //! | this host | too big, of a client in an outer header | the client, as from the VIP |
 //!
 //! All this is a program of its own, and each step a function of its own to the kernel, with a stack of
@@ -14,7 +15,7 @@ mod across;
 mod find;
 mod follow;
 mod limit;
-mod quoted;
+pub mod quoted;
 mod send;
 mod too_big;
 mod tunnel;
@@ -23,7 +24,7 @@ mod v6;
 
 use aya_ebpf::{bindings::xdp_md, macros::xdp, programs::XdpContext};
 use xlb_common::{
-    maps::{Service, feature, forward},
+    maps::{Service, feature, forward, way},
     reason::Reason,
     wire::EthernetHeader,
 };
@@ -54,7 +55,8 @@ pub fn xlb_icmp(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn take_up<F: IcmpFamily>(ctx: *mut xdp_md) -> u32 {
     let handover = ways::handed_over();
-    if (globals::has(feature::IPIP) || globals::has(feature::GUE)) && handover.task == task::TOO_BIG
+    if globals::has(feature::IPIP | feature::GUE | feature::FULL_NAT)
+        && handover.task == task::TOO_BIG
     {
         return too_big::answer::<F>(ctx, handover.mtu, handover.outer_bytes);
     }
@@ -94,6 +96,9 @@ pub fn handle<F: IcmpFamily>(ctx: *mut xdp_md) -> u32 {
             Some(service) => send::back::<F>(ctx, service, found.backend()),
             None => conclude(Reason::Inconsistent),
         }
+    } else if globals::has(feature::FULL_NAT) && found.is(find::NAT) {
+        let context = context(ctx);
+        ways::go_on(&Frame::new(&context), way::NAT)
     } else if globals::has(feature::IPIP) && found.is(find::IPIP) {
         depart::<F>(ctx, tunnel::relay::<F, Ipip>(ctx))
     } else if globals::has(feature::GUE) && found.is(find::GUE) {

@@ -10,6 +10,7 @@ mod family;
 mod globals;
 mod icmp;
 mod maps;
+mod nat;
 mod odd;
 mod packet;
 mod rewrite;
@@ -73,6 +74,15 @@ pub fn forward<F: Family>(
     match services::find(packet)? {
         Found::Service(service, ports, protocol) => {
             let selected = select::select(packet, service, ports, protocol)?;
+            if globals::has(feature::FULL_NAT) && service.forward == forward::FULL_NAT {
+                let handover = Handover {
+                    task: task::NAT,
+                    service: service.number,
+                    backend: selected.number.into(),
+                    ..Handover::of::<F>(frame, protocol)
+                };
+                return Ok(ways::hand_over(frame, way::NAT, handover));
+            }
             if globals::has(feature::LOCAL) && service.forward == forward::LOCAL {
                 counters::forwarded(service, selected.backend, packet);
                 return Err(Reason::Local);
@@ -99,6 +109,14 @@ pub fn forward<F: Family>(
             let action = transmit::transmit(frame, &hop)?;
             counters::forwarded(service, selected.backend, packet);
             Ok(action)
+        }
+        Found::Source(source, protocol) => {
+            let handover = Handover {
+                task: task::NAT_REPLY,
+                service: source,
+                ..Handover::of::<F>(frame, protocol)
+            };
+            Ok(ways::hand_over(frame, way::NAT, handover))
         }
         Found::Reply(service, backend) => {
             let route = transmit::route_to::<F>(packet.destination)?;

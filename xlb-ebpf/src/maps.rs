@@ -8,6 +8,7 @@ use aya_ebpf::{
 use xlb_common::{
     limits::{BLOCK_ENTRIES, ENDPOINT_TABLE_MIN, EVENTS_BYTES, MAX_EGRESS, MAX_ROUTES},
     maps::{AttachmentCounters, Backend, Egress, Entry4, Entry6, FlowKey, Pool, Service},
+    nat::{NatPool, NatPort, NatSource, SOURCES_MAX},
     reason::{REASONS_MAX, Reason},
     record::FlowValue,
 };
@@ -60,6 +61,14 @@ pub static COUNTERS: PerCpuArray<AttachmentCounters> =
     PerCpuArray::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
 pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS_MAX, 0);
+#[map]
+pub static NAT_PORTS: Array<NatPort> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static NAT_SOURCES: Array<NatSource> = Array::with_max_entries(SOURCES_MAX, BPF_F_MMAPABLE);
+#[map]
+pub static NAT_POOLS: Array<NatPool> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+#[map]
+pub static NAT_FLOWS: HashMap<[u64; 5], FlowValue> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 

@@ -26,6 +26,8 @@ use crate::{
 pub struct Selected {
     /// The backend.
     pub backend: &'static Backend,
+    /// Its number.
+    pub number: u16,
     /// Hash of the flow.
     pub hash: u32,
     /// Number of the backend that may have the flow if this one does not; 0: none.
@@ -79,6 +81,7 @@ pub fn select<F: Family>(
         .ok_or(Reason::Inconsistent)?;
     Ok(Selected {
         backend,
+        number: choice.first,
         hash,
         alternative: choice.alternative,
     })

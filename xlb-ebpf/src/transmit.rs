@@ -81,6 +81,13 @@ pub fn route_to<F: Family>(to: F::Address) -> Result<Option<NextHop>, Reason> {
     }
 }
 
+/// The MTU of the interface that the agent's table has a client behind, if it knows one.
+#[inline(always)]
+pub fn mtu_of(route: Option<NextHop>) -> Option<u16> {
+    let egress = EGRESS.get(u32::from(route?.egress()))?;
+    Some(egress.mtu)
+}
+
 /// Sends a reply towards its client: by the agent's table of next hops, or, where that knows none,
 /// by the kernel's routes.
 #[inline(always)]

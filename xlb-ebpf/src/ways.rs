@@ -4,6 +4,7 @@
 //! | program | gets |
 //! | --- | --- |
 //! | `xlb_odd` | what the main program does not recognise as plain: see [`crate::odd`] |
+//! | `xlb_nat` | services under full NAT, and what comes to its source addresses: see [`crate::nat`] |
 //! | `xlb_icmp` | ICMP and ICMPv6, and packets that are to be answered by such a message |
 
 use aya_ebpf::{
@@ -18,6 +19,7 @@ use xlb_common::{
 };
 
 use crate::{
+    family::Family,
     frame::{Frame, Layout, Odd},
     maps::count,
 };
@@ -46,12 +48,41 @@ pub struct Handover {
     pub transport: u32,
     /// Protocol number of that.
     pub number: u32,
+    /// With [`task::NAT`] the number of the service; with [`task::NAT_REPLY`] and
+    /// [`task::NAT_ERROR_REPLY`] that of the source.
+    pub service: u32,
+    /// With [`task::NAT`]: number of the backend.
+    pub backend: u32,
+    /// With an error: offset of what the packet carries that it quotes.
+    pub quoted: u32,
+    /// With an error: protocol number of that.
+    pub quoted_number: u32,
+}
+
+impl Handover {
+    /// Says where a packet with ports has them.
+    #[inline(always)]
+    pub fn of<F: Family>(frame: &Frame<'_, impl Layout>, protocol: u8) -> Self {
+        Self {
+            transport: frame.transport(F::TRANSPORT_OFFSET) as u32,
+            number: protocol.into(),
+            ..Self::default()
+        }
+    }
 }
 
 /// What the next program is to do with a packet other than to go on with it.
 pub mod task {
     /// Answers that it is too big.
     pub const TOO_BIG: u32 = 1;
+    /// Sends a packet to a backend under full NAT.
+    pub const NAT: u32 = 2;
+    /// Sends what came to a source address of full NAT to its client.
+    pub const NAT_REPLY: u32 = 3;
+    /// Sends an error about a packet of a backend's under full NAT to that backend.
+    pub const NAT_ERROR: u32 = 4;
+    /// Sends an error that came to a source address of full NAT to its client.
+    pub const NAT_ERROR_REPLY: u32 = 5;
 }
 
 /// What was handed over.

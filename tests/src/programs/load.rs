@@ -11,6 +11,7 @@ use aya::{
 use xlb_common::{
     limits::ENDPOINT_TABLE_MIN,
     maps::{PROGRAM, global, name, way},
+    nat::PORTS_OF_SOURCE,
 };
 
 /// The balancer's object.
@@ -58,7 +59,9 @@ pub fn balancer<'a>(
         .override_global(global::HASH_KEY, hash_key, true)
         .override_global(global::FEATURES, features, true)
         .map_max_entries(name::PENDING, pending)
-        .map_max_entries(name::FLOWS, flows);
+        .map_max_entries(name::FLOWS, flows)
+        .map_max_entries(name::NAT_PORTS, PORTS_OF_SOURCE)
+        .map_max_entries(name::NAT_FLOWS, flows);
     for mask in [
         global::VIPS4_MASK,
         global::VIPS6_MASK,

@@ -37,7 +37,7 @@ const ERRORS6: &[(u8, u8, [u8; 4])] = &[
     (4, 1, [0, 0, 0, 6]),
 ];
 
-const fn errors(v6: bool) -> &'static [(u8, u8, [u8; 4])] {
+pub(crate) const fn errors(v6: bool) -> &'static [(u8, u8, [u8; 4])] {
     if v6 { ERRORS6 } else { ERRORS4 }
 }
 
@@ -49,7 +49,7 @@ pub(crate) const fn too_big(v6: bool) -> Carries {
 
 /// Bytes of the transport header of each quotation: all that every router quotes, the whole of a
 /// TCP header, and the whole packet.
-const QUOTED: [usize; 3] = [8, 20, usize::MAX];
+pub(crate) const QUOTED: [usize; 3] = [8, 20, usize::MAX];
 
 /// A router between client and balancer.
 fn router(v6: bool) -> IpAddr {

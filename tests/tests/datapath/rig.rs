@@ -6,12 +6,16 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData, ProgramArray, RingBuf, xdp::DevMap},
 };
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    sched::{CloneFlags, unshare},
+    time::{ClockId, clock_gettime},
+};
 use xlb_common::{
     endpoint::EndpointTarget,
     flow::FlowKey,
     limits::{BLOCK_ENTRIES, ENDPOINT_TABLE_MIN},
     maps::{Backend, Egress, Event, NextHop, Service, event, forward, name},
+    nat::{self, NatPool, NatSource},
     slot::SlotWord,
 };
 use xlb_tests::programs::maps;
@@ -93,6 +97,44 @@ impl Rig {
 
     fn array<const N: usize>(&mut self, map: &str) -> Array<&mut MapData, [u8; N]> {
         maps::array(&mut self.ebpf, map).expect("an array of such values")
+    }
+
+    /// Makes an address a source of full NAT, the only one, whose number is 0.
+    pub(crate) fn put_nat(&mut self, v6: bool, at: IpAddr, source: &NatSource, pool: &NatPool) {
+        self.put::<_, 24>(name::NAT_SOURCES, 0, source);
+        self.put::<_, 88>(name::NAT_POOLS, v6.into(), pool);
+        let target = EndpointTarget {
+            service: 1,
+            ..EndpointTarget::default()
+        };
+        self.put_endpoint(false, SocketAddr::new(at, 0), nat::SOURCE, target);
+    }
+
+    /// Makes a port's last packet so much older.
+    pub(crate) fn age_nat(&mut self, is_udp: bool, port: u16, by_s: u32) {
+        let index = nat::index(0, is_udp, port);
+        let mut entries = self.array::<64>(name::NAT_PORTS);
+        let mut entry = entries.get(&index, 0).expect("an entry");
+        let until_s = u32::from_ne_bytes(entry[..4].try_into().expect("four bytes"));
+        entry[..4].copy_from_slice(&(until_s - by_s).to_ne_bytes());
+        entries.set(index, entry, 0).expect("an entry");
+    }
+
+    /// For how many more seconds a port is taken.
+    pub(crate) fn nat_left_s(&mut self, is_udp: bool, port: u16) -> u32 {
+        let entries = self.array::<64>(name::NAT_PORTS);
+        let entry = entries.get(&nat::index(0, is_udp, port), 0);
+        let entry = entry.expect("an entry");
+        let until_s = u32::from_ne_bytes(entry[..4].try_into().expect("four bytes"));
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the time");
+        until_s.saturating_sub(now.tv_sec() as u32)
+    }
+
+    /// State of a port.
+    pub(crate) fn nat_state(&mut self, is_udp: bool, port: u16) -> u8 {
+        let entries = self.array::<64>(name::NAT_PORTS);
+        let index = nat::index(0, is_udp, port);
+        entries.get(&index, 0).expect("an entry")[4]
     }
 
     pub(crate) fn put_service(&mut self, kind: Kind, service: &Service) {

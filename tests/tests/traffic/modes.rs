@@ -120,6 +120,26 @@ fn gue_to_ipv4_backends_of_an_ipv6_vip() {
     pass("gue-6in4", across("gue", true));
 }
 
+#[test]
+fn full_nat_over_ipv4_and_one_interface() {
+    pass("fnat-4-1", setting("full-nat", false, false));
+}
+
+#[test]
+fn full_nat_over_ipv4_and_two_interfaces() {
+    pass("fnat-4-2", setting("full-nat", false, true));
+}
+
+#[test]
+fn full_nat_over_ipv6_and_one_interface() {
+    pass("fnat-6-1", setting("full-nat", true, false));
+}
+
+#[test]
+fn full_nat_over_ipv6_and_two_interfaces() {
+    pass("fnat-6-2", setting("full-nat", true, true));
+}
+
 const fn setting(forward: &'static str, v6: bool, two_interfaces: bool) -> Setting {
     Setting {
         two_interfaces,
@@ -182,9 +202,14 @@ fn requests(stage: &Stage, client: &Host) {
     let answers = flows::curl(&client.ns, stage.target(WEB), REQUESTS);
     let backends: BTreeSet<&str> = answers.iter().map(|a| a.backend.as_str()).collect();
     assert_eq!(backends, BTreeSet::from(["backend1", "backend2"]));
-    let address = client.address(stage.setting.v6);
+    let (address, whose) = if stage.setting.is_full_nat() {
+        let balancer = &stage.topology.balancer;
+        (balancer.address(stage.setting.v6), "the source address")
+    } else {
+        (client.address(stage.setting.v6), "the client's own address")
+    };
     let seen: BTreeSet<_> = answers.iter().map(|answer| answer.client).collect();
-    assert_eq!(seen, BTreeSet::from([address]), "the client's own address");
+    assert_eq!(seen, BTreeSet::from([address]), "{whose}");
     let counted = Counted::of(stage, WEB).since(&before);
     let requests = REQUESTS as u64;
     assert!(counted.service.connections >= requests, "{counted:?}");

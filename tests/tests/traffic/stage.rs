@@ -95,11 +95,16 @@ impl Setting {
 
     /// Whether the backends have the VIP, and answer clients themselves.
     pub(crate) fn is_direct(self) -> bool {
-        self.forward != "dnat"
+        self.forward != "dnat" && !self.is_full_nat()
+    }
+
+    /// Whether backends know nothing of clients.
+    pub(crate) fn is_full_nat(self) -> bool {
+        self.forward == "full-nat"
     }
 
     const fn backend_port(self, service: Service) -> u16 {
-        if matches!(self.forward.as_bytes(), b"dnat") {
+        if matches!(self.forward.as_bytes(), b"dnat" | b"full-nat") {
             service.nat_port
         } else {
             service.port
@@ -127,7 +132,7 @@ impl Stage {
         };
         let topology = Topology::build(&Lab::new(label), shape);
         let unpackers = match setting.forward {
-            "dnat" => Vec::new(),
+            "dnat" | "full-nat" => Vec::new(),
             "l2-dsr" => {
                 topology.put_vips_on_backends();
                 Vec::new()
@@ -241,8 +246,15 @@ fn start_servers(host: &Host, setting: Setting) -> Vec<Backend> {
 fn config(topology: &Topology, setting: Setting) -> String {
     let interfaces = topology.interfaces();
     let services = SERVICES.map(|service| service_config(topology, setting, service));
+    // The host's own address, whose ephemeral ports are others.
+    let nat = if setting.is_full_nat() {
+        let source = topology.balancer.address(setting.v6);
+        format!("nat_source = [\"{source}\"]\nnat_ports = \"1024-30000\"\n")
+    } else {
+        String::new()
+    };
     format!(
-        "[dataplane]\ninterfaces = {interfaces:?}\n{}",
+        "[dataplane]\ninterfaces = {interfaces:?}\n{nat}{}",
         services.concat()
     )
 }

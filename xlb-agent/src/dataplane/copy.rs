@@ -11,6 +11,7 @@ use std::{
 use xlb_common::{
     endpoint::{Entry4, Entry6},
     maps::name,
+    nat::{NatPort, Word},
     record::FlowValue,
 };
 
@@ -18,7 +19,7 @@ use super::{
     counters::possible_cpus,
     hash::{Flows, KernelMap, RouteKey},
     layout::{Kind, MapLayout},
-    mapped::{self, Arena},
+    mapped::{self, Arena, MappedArray},
     plain::Plain,
     sys,
     table::{Table, TableEntry},
@@ -55,6 +56,7 @@ pub(super) fn add_newer(layout: &MapLayout, from: OwnedFd, to: OwnedFd) -> io::R
     match layout.kind {
         Kind::Hash => add_newer_flows(from, to),
         Kind::Array if layout.name == name::LAST_MISS => add_newer_misses(from, to),
+        Kind::Array if layout.name == name::NAT_PORTS => add_newer_ports(from, to),
         Kind::Array
         | Kind::PerCpuArray
         | Kind::LpmTrie
@@ -99,6 +101,25 @@ fn add_newer_flows(from: OwnedFd, to: OwnedFd) -> io::Result<()> {
         }
     })?;
     result
+}
+
+/// Adds what ports have become. What a packet did since the swap is newer yet.
+fn add_newer_ports(from: OwnedFd, to: OwnedFd) -> io::Result<()> {
+    let (from, mut to) = (
+        MappedArray::<NatPort>::new(from)?,
+        MappedArray::<NatPort>::new(to)?,
+    );
+    for index in 0..from.len() {
+        let (Some(older), Some(newer)) = (from.read(index), to.read(index)) else {
+            break;
+        };
+        // The later claim, or the one that lasts longer.
+        let age = |port: &NatPort| (Word(port.word).generation(), Word(port.word).until_s());
+        if age(&older) > age(&newer) && !to.write(index, older) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn add_newer_misses(from: OwnedFd, to: OwnedFd) -> io::Result<()> {

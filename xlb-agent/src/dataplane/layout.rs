@@ -6,6 +6,7 @@ use xlb_common::{
         BLOCK_ENTRIES, ENDPOINT_TABLE_MAX, ENDPOINT_TABLE_MIN, EVENTS_BYTES, MAX_EGRESS, MAX_ROUTES,
     },
     maps::{AttachmentCounters, Backend, Egress, FlowKey, Pool, Service, name, way},
+    nat::{NatPool, NatPort, NatSource, SOURCES_MAX},
     reason::REASONS_MAX,
     record::FlowValue,
 };
@@ -37,6 +38,10 @@ pub struct Sizes {
     pub flows: u32,
     /// Entries of `COUNTERS`.
     pub counters: u32,
+    /// Entries of `NAT_PORTS`.
+    pub nat_ports: u32,
+    /// Entries of `NAT_FLOWS`.
+    pub nat_flows: u32,
 }
 
 impl Default for Sizes {
@@ -54,6 +59,8 @@ impl Default for Sizes {
             pending: 1,
             flows: 1,
             counters: 1,
+            nat_ports: 1,
+            nat_flows: 1,
         }
     }
 }
@@ -94,6 +101,8 @@ impl Sizes {
             pending: self.pending.max(other.pending),
             flows: self.flows.max(other.flows),
             counters: self.counters.max(other.counters),
+            nat_ports: self.nat_ports.max(other.nat_ports),
+            nat_flows: self.nat_flows.max(other.nat_flows),
         }
     }
 
@@ -111,6 +120,8 @@ impl Sizes {
             name::PENDING => &mut self.pending,
             name::FLOWS => &mut self.flows,
             name::COUNTERS => &mut self.counters,
+            name::NAT_PORTS => &mut self.nat_ports,
+            name::NAT_FLOWS => &mut self.nat_flows,
             _ => return,
         };
         *size = entries.max(*size);
@@ -196,7 +207,8 @@ impl MapLayout {
 
     /// Whether the program adds to it all the time, so that it is copied at the last moment.
     pub(super) fn is_copied_late(&self) -> bool {
-        matches!(self.kind, Kind::Hash | Kind::PerCpuArray) || self.name == name::CONNECTIONS
+        matches!(self.kind, Kind::Hash | Kind::PerCpuArray)
+            || matches!(self.name, name::CONNECTIONS | name::NAT_PORTS)
     }
 }
 
@@ -234,6 +246,10 @@ pub(super) fn layout(sizes: &Sizes) -> Vec<MapLayout> {
             0,
         ),
         MapLayout::keyed::<u32, u64>(name::REASONS, Kind::PerCpuArray, REASONS_MAX, 0),
+        MapLayout::mapped::<NatPort>(name::NAT_PORTS, sizes.nat_ports),
+        MapLayout::mapped::<NatSource>(name::NAT_SOURCES, SOURCES_MAX),
+        MapLayout::mapped::<NatPool>(name::NAT_POOLS, 2),
+        MapLayout::keyed::<FlowKey, FlowValue>(name::NAT_FLOWS, Kind::Hash, sizes.nat_flows, 0),
         MapLayout::keyed::<(), ()>(name::EVENTS, Kind::RingBuf, EVENTS_BYTES, 0),
         MapLayout::keyed::<u32, u32>(name::WAYS, Kind::Programs, way::PROGRAMS.len() as u32, 0),
     ]

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use xlb_common::{
     endpoint::{Entry4, Entry6},
     maps::{AttachmentCounters, Backend, Pool, Service, name},
+    nat::{NatPool, NatPort, NatSource},
 };
 
 use super::{
@@ -60,6 +61,12 @@ pub struct Maps {
     pub counters: PerCpuCounters<AttachmentCounters>,
     /// Packets by reason.
     pub reasons: PerCpuCounters<u64>,
+    /// Ports of `full-nat`.
+    pub nat_ports: MappedArray<NatPort>,
+    /// Source addresses of `full-nat`.
+    pub nat_sources: MappedArray<NatSource>,
+    /// What new connections of `full-nat` get their ports from, by family.
+    pub nat_pools: MappedArray<NatPool>,
 }
 
 impl Maps {
@@ -96,6 +103,10 @@ impl Maps {
             routes6: KernelMap::new(fd(name::ROUTES6)?),
             counters: PerCpuCounters::new(fd(name::COUNTERS)?).doing(mapping(name::COUNTERS))?,
             reasons: PerCpuCounters::new(fd(name::REASONS)?).doing(mapping(name::REASONS))?,
+            nat_ports: MappedArray::new(fd(name::NAT_PORTS)?).doing(mapping(name::NAT_PORTS))?,
+            nat_sources: MappedArray::new(fd(name::NAT_SOURCES)?)
+                .doing(mapping(name::NAT_SOURCES))?,
+            nat_pools: MappedArray::new(fd(name::NAT_POOLS)?).doing(mapping(name::NAT_POOLS))?,
         })
     }
 
@@ -180,6 +191,7 @@ impl Maps {
             (name::EGRESS, self.egress.as_fd(), count(self.egress.used())),
             (name::COUNTERS, self.counters.as_fd(), None),
             (name::REASONS, self.reasons.as_fd(), None),
+            (name::NAT_PORTS, self.nat_ports.as_fd(), None),
         ]
     }
 }

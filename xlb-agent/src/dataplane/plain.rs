@@ -4,6 +4,7 @@ use xlb_common::{
     collect::Exchange,
     decap::{Hop, Sysctl},
     maps::{AttachmentCounters, Backend, Egress, Entry4, Entry6, Event, FlowKey, Pool, Service},
+    nat::{NatPool, NatPort, NatSource},
     record::FlowValue,
 };
 
@@ -38,6 +39,9 @@ plain!(
     FlowKey,
     FlowValue,
     Hop,
+    NatPool,
+    NatPort,
+    NatSource,
     Pool,
     Service,
     Sysctl,

@@ -30,6 +30,9 @@ pub fn host_lines(now: &Dataplane, then: &Dataplane) -> Vec<String> {
         settle,
         max_flows,
         max_pending,
+        nat_source,
+        nat_ports,
+        nat_timeouts,
     } = now;
     let mut lines = Lines::default();
     lines.compare(
@@ -55,6 +58,13 @@ pub fn host_lines(now: &Dataplane, then: &Dataplane) -> Vec<String> {
     lines.compare("settle", settle, &then.settle);
     lines.compare("max_flows", max_flows, &then.max_flows);
     lines.compare("max_pending", max_pending, &then.max_pending);
+    let listed = |sources: &[std::net::IpAddr]| {
+        let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
+        sources.join(", ")
+    };
+    lines.compare("nat_source", &listed(nat_source), &listed(&then.nat_source));
+    lines.compare("nat_ports", nat_ports, &then.nat_ports);
+    lines.compare("nat_timeouts", nat_timeouts, &then.nat_timeouts);
     lines.list
 }
 

@@ -79,6 +79,7 @@ pub fn of_service(service: &Service) -> xlb_common::maps::Service {
             Forward::Ipip => forward::IPIP,
             Forward::Gue => forward::GUE,
             Forward::Local => forward::LOCAL,
+            Forward::FullNat => forward::FULL_NAT,
         },
         options: if service.second_chance {
             service_option::SECOND_CHANCE
@@ -115,7 +116,12 @@ pub const fn policy_state(service: &Service) -> u32 {
         Udp::Stateless => 0,
         Udp::Tracked => service_state::TRACKED,
     };
-    policy | affinity | udp
+    // The backend must stay what it was when the connection got its source port.
+    let forward = match service.forward {
+        Forward::FullNat => service_state::TRACKED,
+        Forward::Dnat | Forward::L2Dsr | Forward::Ipip | Forward::Gue | Forward::Local => 0,
+    };
+    policy | affinity | udp | forward
 }
 
 /// Features that services in this state need.
@@ -154,6 +160,7 @@ pub fn features(config: &Config) -> u32 {
             Forward::Ipip => feature::IPIP,
             Forward::Gue => feature::GUE,
             Forward::Local => feature::LOCAL,
+            Forward::FullNat => feature::FULL_NAT,
         };
         if service.protocol == Protocol::Sctp {
             features |= feature::SCTP;
@@ -181,7 +188,7 @@ pub const FEATURES_ACROSS: u32 = feature::MIXED | feature::IPV4 | feature::IPV6;
 pub const fn is_tunnelled(forward: Forward) -> bool {
     match forward {
         Forward::Ipip | Forward::Gue => true,
-        Forward::Dnat | Forward::L2Dsr | Forward::Local => false,
+        Forward::Dnat | Forward::L2Dsr | Forward::Local | Forward::FullNat => false,
     }
 }
 

@@ -5,6 +5,7 @@ pub mod allocate;
 mod connections;
 mod foresee;
 pub mod goal;
+mod nat;
 mod policies;
 mod pools;
 mod replies;
@@ -19,6 +20,7 @@ use std::{
 
 use xlb_common::{
     maps::{AttachmentCounters, Backend, Service, backend_flag, forward},
+    nat::SOURCES_OF_FAMILY,
     slot::SlotWord,
 };
 use xlb_control::{api::Counters, config::Config};
@@ -134,6 +136,8 @@ pub struct Engine {
     words: Vec<SlotWord>,
     /// Counts of open connections that stray from the records, by backend.
     drifts: BTreeMap<u16, connections::Drift>,
+    /// Source addresses of full NAT, with their numbers.
+    sources: Vec<(u32, IpAddr)>,
 }
 
 /// Which pools are to be brought in line.
@@ -161,6 +165,7 @@ impl Engine {
             without_transitions: false,
             words: Vec::new(),
             drifts: BTreeMap::new(),
+            sources: Vec::new(),
         };
         engine.adopt_pools();
         let maps = engine.dataplane.maps();
@@ -376,8 +381,8 @@ pub fn sizes(config: &Config, engine: Option<&Engine>) -> Sizes {
     let replies = table(backends.max(live));
     // The room that exists counts as needed while pools and counters may move within it.
     Sizes {
-        vips4: table(v4 * 2),
-        vips6: table(v6 * 2),
+        vips4: table(v4 * 2 + SOURCES_OF_FAMILY as u32),
+        vips6: table(v6 * 2 + SOURCES_OF_FAMILY as u32),
         replies4: replies,
         replies6: replies,
         services: (count(config.services.len()) + 1) * HEADROOM + 8,
@@ -390,5 +395,7 @@ pub fn sizes(config: &Config, engine: Option<&Engine>) -> Sizes {
         pending: config.dataplane.max_pending,
         flows: config.dataplane.max_flows,
         counters: attachments * HEADROOM + 64,
+        nat_ports: nat::ports_needed(config),
+        nat_flows: nat::flows_needed(config),
     }
 }

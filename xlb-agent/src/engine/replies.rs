@@ -9,6 +9,7 @@ use std::{
 use xlb_common::{
     endpoint::{Endpoint4, Endpoint6, EndpointKey, EndpointTarget},
     maps::{backend_cause, forward},
+    nat,
 };
 
 use super::{Engine, EngineError, PoolState};
@@ -59,6 +60,11 @@ impl Engine {
                     ),
                 ]
             }));
+        let (sources4, sources6) = by_family(self.sources.iter().map(|&(number, address)| {
+            let at = SocketAddr::new(address, 0);
+            (at, nat::SOURCE, target(number + 1, 0))
+        }));
+        let (vips4, vips6) = ([vips4, sources4].concat(), [vips6, sources6].concat());
         let maps = self.dataplane.maps_mut();
         sync(&mut maps.replies4, &v4, "REPLIES4")?;
         sync(&mut maps.replies6, &v6, "REPLIES6")?;

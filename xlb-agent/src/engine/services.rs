@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, mem::offset_of};
 
 use xlb_common::maps::{Service, protocol, service_state};
-use xlb_control::config::Config;
+use xlb_control::config::{Config, Forward};
 
 use super::{
     Engine, EngineError, PoolState, ServiceKey, allocate, goal, key_of, policies::is_tracked,
@@ -37,6 +37,9 @@ impl Engine {
             entry.pool = pool.number;
             entry.ring_offset = pool.ring_offset;
             entry.ring_slots = pool.ring_slots;
+            if service.forward == Forward::FullNat {
+                entry.idle_s = super::nat::idle_s(service, config.pools.get(&service.pool));
+            }
             let needed = counters_needed(pool);
             let key = key_of(&entry);
             let mut wish = Wish::of(service);
@@ -73,6 +76,7 @@ impl Engine {
         }
         self.services = next;
         self.index_services();
+        self.sync_sources(config);
         self.sync_endpoints()?;
         self.retire(&old);
         Ok(())

@@ -305,6 +305,7 @@ const fn forward_of(number: u8) -> Option<Forward> {
         forward::IPIP => Some(Forward::Ipip),
         forward::GUE => Some(Forward::Gue),
         forward::LOCAL => Some(Forward::Local),
+        forward::FULL_NAT => Some(Forward::FullNat),
         _ => None,
     }
 }

@@ -62,8 +62,8 @@ fn forward(forward: Option<Forward>) -> &'static str {
         Some(Forward::Dnat) => "dnat",
         Some(Forward::Ipip) => "ipip",
         Some(Forward::Gue) => "gue",
-        // What both formats take if nothing is said. They have no like of `local`.
-        Some(Forward::L2Dsr | Forward::Local) | None => "l2-dsr",
+        // What both formats take if nothing is said. They have no like of `local` and `full-nat`.
+        Some(Forward::L2Dsr | Forward::Local | Forward::FullNat) | None => "l2-dsr",
     }
 }
 

@@ -61,6 +61,7 @@ fn violations(config: &Config) -> Vec<Violation> {
 pub(super) fn between_services(config: &Config) -> Vec<Violation> {
     let mut found = Vec::new();
     listeners(config, &mut found);
+    sources(config, &mut found);
     for service in config.services.values() {
         found.extend(unknown_pool(config, &service.name, &service.pool));
         found.extend(unable_to_carry(service));
@@ -71,7 +72,7 @@ pub(super) fn between_services(config: &Config) -> Vec<Violation> {
 /// A protocol that the way of forwarding can't carry.
 fn unable_to_carry(service: &Service) -> Option<Violation> {
     let rewrites = match service.forward {
-        Forward::Dnat => true,
+        Forward::Dnat | Forward::FullNat => true,
         Forward::L2Dsr | Forward::Ipip | Forward::Gue | Forward::Local => false,
     };
     (rewrites && service.protocol == Protocol::Sctp).then(|| Violation {
@@ -155,6 +156,7 @@ fn misplaced_backends(
         for backend in &pool.backends {
             let fault = wrong_family(service, backend)
                 .or_else(|| own_vip(service, backend))
+                .or_else(|| own_source(config, service, backend))
                 .or_else(|| loops(service, backend, listeners));
             if let Some((message, help)) = fault
                 && named.insert((&pool.name, backend.endpoint()))
@@ -175,7 +177,7 @@ fn misplaced_backends(
 
 fn wrong_family(service: &Service, backend: &Backend) -> Option<(String, String)> {
     let needs_same_family = match service.forward {
-        Forward::Dnat | Forward::L2Dsr => true,
+        Forward::Dnat | Forward::L2Dsr | Forward::FullNat => true,
         // An outer header may be of either, and a listener may take in both.
         Forward::Ipip | Forward::Gue | Forward::Local => false,
     };
@@ -208,13 +210,28 @@ fn own_vip(service: &Service, backend: &Backend) -> Option<(String, String)> {
     })
 }
 
+fn own_source(config: &Config, service: &Service, backend: &Backend) -> Option<(String, String)> {
+    let is_sent = service.forward == Forward::FullNat;
+    (is_sent && config.dataplane.nat_source.contains(&backend.address)).then(|| {
+        let message = format!(
+            "backend {} of service `{}` has an address that is in `nat_source`: packets would come \
+             from where they go to",
+            backend.endpoint(),
+            service.name
+        );
+        let help =
+            "use an address in `nat_source` that leads to this host, and to no other".to_owned();
+        (message, help)
+    })
+}
+
 fn loops(
     service: &Service,
     backend: &Backend,
     listeners: &HashMap<Listener, &Service>,
 ) -> Option<(String, String)> {
     match service.forward {
-        Forward::Dnat => {}
+        Forward::Dnat | Forward::FullNat => {}
         // The packet keeps the VIP as its destination, or gets an outer header that is no service's.
         Forward::L2Dsr | Forward::Ipip | Forward::Gue | Forward::Local => return None,
     }
@@ -239,7 +256,10 @@ fn ambiguous_replies(config: &Config, found: &mut Vec<Violation>) {
     for (service, pool) in attached(config) {
         match service.forward {
             Forward::Dnat => {}
-            Forward::L2Dsr | Forward::Ipip | Forward::Gue | Forward::Local => continue,
+            // Replies are told apart by the port that they come to.
+            Forward::L2Dsr | Forward::Ipip | Forward::Gue | Forward::Local | Forward::FullNat => {
+                continue;
+            }
         }
         for backend in &pool.backends {
             let replies_from = (backend.endpoint(), service.protocol);
@@ -307,6 +327,48 @@ fn crowded_listeners(config: &Config, found: &mut Vec<Violation>) {
                 "such a service stands in the file, without a pool; its `listener` says where it \
                    listens, if not at its own port"
                     .to_owned(),
+        });
+    }
+}
+
+/// Services under full NAT have a source address of their family, which is nobody else's.
+fn sources(config: &Config, found: &mut Vec<Violation>) {
+    let sources = &config.dataplane.nat_source;
+    for service in config.services.values() {
+        let name = &service.name;
+        let (message, help) = if sources.contains(&service.vip) {
+            (
+                format!(
+                    "the VIP of service `{name}` is in `nat_source`: packets to it could be replies too"
+                ),
+                "use an address that is for this alone",
+            )
+        } else if service.forward == Forward::FullNat
+            && !sources
+                .iter()
+                .any(|source| source.is_ipv4() == service.vip.is_ipv4())
+        {
+            let family = if service.vip.is_ipv4() {
+                "IPv4"
+            } else {
+                "IPv6"
+            };
+            (
+                format!(
+                    "service `{name}` is `full-nat`, and there is no source address of {family}"
+                ),
+                "name one in `nat_source` of [dataplane], which is routed to this host",
+            )
+        } else {
+            continue;
+        };
+        found.push(Violation {
+            at: Subject::Vip {
+                service: name.clone(),
+            },
+            other: None,
+            message,
+            help: help.to_owned(),
         });
     }
 }

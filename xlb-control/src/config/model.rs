@@ -44,6 +44,90 @@ pub struct Dataplane {
     pub max_flows: u32,
     /// Bound of the table of handshakes that are pending while slots move.
     pub max_pending: u32,
+    /// Source addresses of packets to backends under `full-nat`, of either family, each once.
+    pub nat_source: Vec<IpAddr>,
+    /// Source ports of these packets.
+    pub nat_ports: PortRange,
+    /// For how long these ports stay taken.
+    pub nat_timeouts: NatTimeouts,
+}
+
+/// Times after its last packet for which a connection under `full-nat` keeps its source port, in whole
+/// seconds. Those of open connections are the pool's `idle_timeout`, and the service's
+/// `udp_idle_timeout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatTimeouts {
+    /// Its handshake is not complete.
+    pub tcp_syn: Duration,
+    /// One side has closed it.
+    pub tcp_fin_wait: Duration,
+    /// Both sides have.
+    pub tcp_time_wait: Duration,
+    /// One side has reset it.
+    pub tcp_close: Duration,
+    /// The backend has not answered its datagrams.
+    pub udp: Duration,
+}
+
+impl Default for NatTimeouts {
+    /// Those of Linux' `nf_conntrack`, but for TIME-WAIT, which is as long as Linux' own
+    /// (`TCP_TIMEWAIT_LEN`).
+    fn default() -> Self {
+        Self {
+            tcp_syn: Duration::from_secs(60),
+            tcp_fin_wait: Duration::from_secs(120),
+            tcp_time_wait: Duration::from_secs(60),
+            tcp_close: Duration::from_secs(10),
+            udp: Duration::from_secs(30),
+        }
+    }
+}
+
+impl fmt::Display for NatTimeouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            tcp_syn,
+            tcp_fin_wait,
+            tcp_time_wait,
+            tcp_close,
+            udp,
+        } = *self;
+        let text = humantime::format_duration;
+        write!(
+            f,
+            "tcp_syn {}, tcp_fin_wait {}, tcp_time_wait {}, tcp_close {}, udp {}",
+            text(tcp_syn),
+            text(tcp_fin_wait),
+            text(tcp_time_wait),
+            text(tcp_close),
+            text(udp)
+        )
+    }
+}
+
+/// A range of ports, both ends in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last, not less than the first.
+    pub last: u16,
+}
+
+impl Default for PortRange {
+    /// All but those that need a privilege.
+    fn default() -> Self {
+        Self {
+            first: 1024,
+            last: u16::MAX,
+        }
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
 }
 
 /// When slots that have moved come to rest.
@@ -229,6 +313,8 @@ pub enum Forward {
     Gue,
     /// The packet goes up to this host's own stack; the only backend is the listener there.
     Local,
+    /// Source and destination are rewritten; replies come back to the source, which is this host's.
+    FullNat,
 }
 
 /// How the backend of a new connection is picked, always in proportion to the weights.

@@ -57,7 +57,7 @@ macro_rules! named {
 
 named!(Mode { Auto = "auto", Native = "native", Generic = "generic" });
 named!(Protocol { Tcp = "tcp", Udp = "udp", Sctp = "sctp" });
-named!(Forward { Dnat = "dnat", L2Dsr = "l2-dsr", Ipip = "ipip", Gue = "gue", Local = "local" });
+named!(Forward { Dnat = "dnat", L2Dsr = "l2-dsr", Ipip = "ipip", Gue = "gue", Local = "local", FullNat = "full-nat" });
 named!(Policy { Maglev = "maglev", RoundRobin = "round-robin", LeastConnections = "least-connections" });
 named!(Affinity { ClientIp = "client-ip" });
 named!(Udp { Stateless = "stateless", Tracked = "tracked" });

@@ -36,6 +36,7 @@ pub(super) enum Role {
     Vip,
     Backend,
     TunnelSource,
+    NatSource,
     Balancer,
     /// Where a program on this host takes connections in.
     Listener,
@@ -47,6 +48,7 @@ impl Role {
             Self::Vip => "a VIP",
             Self::Backend => "a backend's address",
             Self::TunnelSource => "a tunnel's source",
+            Self::NatSource => "a source of full NAT",
             Self::Balancer => "a balancer's address",
             Self::Listener => "a listener's address",
         }

@@ -165,6 +165,16 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn key(address: u32) -> [u64; 2] {
+        [u64::from(address), 0]
+    }
+
+    #[inline(always)]
+    fn of_key(words: [u64; 2]) -> u32 {
+        words[0] as u32
+    }
+
+    #[inline(always)]
     fn equal(a: u32, b: u32) -> bool {
         a == b
     }

@@ -139,6 +139,16 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn key(address: [u64; 2]) -> [u64; 2] {
+        address
+    }
+
+    #[inline(always)]
+    fn of_key(words: [u64; 2]) -> [u64; 2] {
+        words
+    }
+
+    #[inline(always)]
     fn equal(a: [u64; 2], b: [u64; 2]) -> bool {
         a[0] == b[0] && a[1] == b[1]
     }

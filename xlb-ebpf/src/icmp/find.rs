@@ -5,6 +5,7 @@ use xlb_common::{
     endpoint::EndpointTarget,
     gue,
     maps::{NextHop, feature, forward, protocol},
+    nat,
     reason::Reason,
     wire::{IcmpHeader, UdpHeader},
 };
@@ -18,7 +19,7 @@ use crate::{
     frame::{Frame, Layout, NETWORK_OFFSET},
     globals,
     maps::SERVICES,
-    ways::{self, conclude},
+    ways::{self, Handover, conclude, task},
 };
 
 /// An echo request to a VIP.
@@ -35,6 +36,8 @@ pub const GUE: u64 = 5;
 pub const IPIP_ACROSS: u64 = 6;
 /// As [`GUE`], about a packet of the other family.
 pub const GUE_ACROSS: u64 = 7;
+/// An error about a packet under full NAT, of which the program for that was told.
+pub const NAT: u64 = 8;
 
 /// What a message is about, in one word: what of the above in the upper 16 bits, a backend in the
 /// next, and in the lower half a service, or the action if it is nothing of the above.
@@ -109,6 +112,11 @@ fn identify<F: IcmpFamily>(frame: &Frame<'_, impl Layout>) -> Result<Found, Reas
     }
     let found = if is_vip {
         of_backend(frame, &quoted)
+    } else if globals::has(feature::FULL_NAT)
+        && let Some(source) = F::find_vip(destination, 0, nat::SOURCE)
+        && let Some(found) = of_source(frame, &quoted, source.service.wrapping_sub(1))
+    {
+        Some(found)
     } else if globals::has(feature::IPIP) && type_code == F::TOO_BIG && quoted.protocol == F::TUNNEL
     {
         of_tunnel::<F, F, Ipip>(frame, &quoted)
@@ -134,7 +142,39 @@ fn identify<F: IcmpFamily>(frame: &Frame<'_, impl Layout>) -> Result<Found, Reas
 fn of_backend<F: IcmpFamily>(frame: &Frame<'_, impl Layout>, quoted: &Quoted<F>) -> Option<Found> {
     let ports = quoted.ports(frame, F::ip_bytes(frame).ok()?)?;
     let target = F::find_vip(quoted.source, ports.source_be, quoted.protocol)?;
+    if globals::has(feature::FULL_NAT)
+        && SERVICES.get(target.service)?.forward == forward::FULL_NAT
+    {
+        return Some(told(quoted, task::NAT_ERROR, 0));
+    }
     Some(Found::new(TO_BACKEND, target))
+}
+
+/// About a packet to a backend under full NAT, if its source port is that of a connection.
+#[inline(always)]
+fn of_source<F: IcmpFamily>(
+    frame: &Frame<'_, impl Layout>,
+    quoted: &Quoted<F>,
+    source: u32,
+) -> Option<Found> {
+    quoted.ports(frame, F::ip_bytes(frame).ok()?)?;
+    if quoted.protocol == protocol::SCTP {
+        return None;
+    }
+    Some(told(quoted, task::NAT_ERROR_REPLY, source))
+}
+
+/// Tells the program of full NAT where an error quotes what.
+#[inline(always)]
+fn told<F: IcmpFamily>(quoted: &Quoted<F>, task: u32, service: u32) -> Found {
+    ways::note(Handover {
+        task,
+        service,
+        quoted: quoted.transport as u32,
+        quoted_number: quoted.protocol.into(),
+        ..ways::handed_over()
+    });
+    Found::new(NAT, EndpointTarget::default())
 }
 
 #[inline(always)]

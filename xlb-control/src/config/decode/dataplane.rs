@@ -4,6 +4,7 @@ use std::{collections::HashMap, net::IpAddr};
 
 use super::{
     complaints::Complaints,
+    nat,
     section::{Section, Value},
     values::{address, choice, integer, string},
 };
@@ -39,6 +40,15 @@ pub(super) fn dataplane(section: &Section<'_>, out: &mut Complaints<'_>) -> Data
         max_pending: section
             .optional("max_pending", out, entries)
             .unwrap_or(DEFAULT_MAX_PENDING),
+        nat_source: section
+            .optional("nat_source", out, nat::sources)
+            .unwrap_or_default(),
+        nat_ports: section
+            .optional("nat_ports", out, nat::ports)
+            .unwrap_or_default(),
+        nat_timeouts: section
+            .optional("nat_timeouts", out, nat::timeouts)
+            .unwrap_or_default(),
     }
 }
 

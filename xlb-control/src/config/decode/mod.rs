@@ -7,6 +7,7 @@ mod complaints;
 mod dataplane;
 mod decapsulation;
 mod local;
+mod nat;
 mod policy;
 mod pool;
 mod schema;
@@ -31,7 +32,7 @@ pub(super) use syntax::not_utf8;
 use toml::de::DeTable;
 
 use super::{
-    Config, Dataplane, Diagnostics, Loaded, Mode, Pool, Service, Settle,
+    Config, Dataplane, Diagnostics, Loaded, Mode, NatTimeouts, Pool, PortRange, Service, Settle,
     invariants::{self, Subject, Violation},
     limits::{DEFAULT_MAX_FLOWS, DEFAULT_MAX_PENDING},
 };
@@ -86,6 +87,9 @@ fn dataplane_of(root: &Section<'_>, out: &mut Complaints<'_>) -> Dataplane {
             settle: Settle::default(),
             max_flows: DEFAULT_MAX_FLOWS,
             max_pending: DEFAULT_MAX_PENDING,
+            nat_source: Vec::new(),
+            nat_ports: PortRange::default(),
+            nat_timeouts: NatTimeouts::default(),
         },
         |section| dataplane::dataplane(&section, out),
     )

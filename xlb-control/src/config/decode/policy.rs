@@ -8,7 +8,7 @@ use super::{
     values::{choice, duration},
 };
 use crate::config::{
-    Affinity, Policy, Protocol, Udp,
+    Affinity, Forward, Policy, Protocol, Udp,
     limits::{DEFAULT_UDP_IDLE_TIMEOUT, IDLE_TIMEOUT},
 };
 
@@ -25,16 +25,28 @@ pub(super) struct Decisions {
 /// `None` if it could not be read.
 pub(super) fn decisions(
     protocol: Option<Protocol>,
+    forward: Option<Forward>,
     section: &Section<'_>,
     out: &mut Complaints<'_>,
 ) -> Decisions {
     let policy = section.optional("policy", out, choice::<Policy>);
     let affinity = section.optional("affinity", out, choice::<Affinity>);
-    let udp = section.optional("udp", out, choice::<Udp>);
+    let mut udp = section.optional("udp", out, choice::<Udp>);
     let idle = section.optional("udp_idle_timeout", out, |value, out| {
         duration(value, &IDLE_TIMEOUT, "", out)
     });
     let span = |key| section.get(key).map_or(section.span.clone(), Value::span);
+    if forward == Some(Forward::FullNat) && protocol == Some(Protocol::Udp) {
+        if udp == Some(Udp::Stateless) {
+            out.error(
+                span("udp"),
+                "`udp = \"stateless\"` can't be with `forward = \"full-nat\"`, which knows each flow \
+                 by its source port",
+                "remove it".to_owned(),
+            );
+        }
+        udp = Some(Udp::Tracked);
+    }
     if let Some(policy) = policy.filter(|policy| policy.decides_by_connection()) {
         // A `udp` that could not be read has been complained about.
         let is_unsaid = udp.is_some() || section.get("udp").is_none();

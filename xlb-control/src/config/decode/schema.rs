@@ -26,6 +26,18 @@ pub(super) const DATAPLANE: &[&str] = &[
     "settle",
     "max_flows",
     "max_pending",
+    "nat_source",
+    "nat_ports",
+    "nat_timeouts",
+];
+
+/// Keys of `nat_timeouts`.
+pub(super) const NAT_TIMEOUTS: &[&str] = &[
+    "tcp_syn",
+    "tcp_fin_wait",
+    "tcp_time_wait",
+    "tcp_close",
+    "udp",
 ];
 
 /// Keys of `[[pool]]`, of which all but the name may also stand in a service.
@@ -81,6 +93,7 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("[[service]]", SERVICE),
     ("a backend", BACKEND),
     ("a check", CHECK),
+    ("`nat_timeouts`", NAT_TIMEOUTS),
 ];
 
 #[cfg(test)]

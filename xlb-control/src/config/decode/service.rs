@@ -11,12 +11,7 @@ use super::{
     section::{Section, Value},
     values::{address, boolean, choice, name, port, string},
 };
-use crate::config::{
-    AllDown, Forward, Named, Policy, Pool, Protocol, Service, rules::Role, suggest,
-};
-
-/// Modes that the design has and this version lacks.
-const NOT_BUILT: &[&str] = &["full-nat"];
+use crate::config::{AllDown, Forward, Policy, Pool, Protocol, Service, rules::Role};
 
 /// What was read of a service. The service is missing when too little of it is sound.
 pub(super) struct Decoded {
@@ -48,10 +43,10 @@ pub(super) fn service(section: &Section<'_>, out: &mut Complaints<'_>) -> Decode
     });
     let port = section.required("port", "443", out, port);
     let protocol = section.optional("protocol", out, choice::<Protocol>);
-    let forward = section.required("forward", "\"dnat\"", out, forward);
+    let forward = section.required("forward", "\"dnat\"", out, choice::<Forward>);
     let is_tcp_unsaid = section.get("protocol").is_none();
     let known_protocol = protocol.or(is_tcp_unsaid.then_some(Protocol::Tcp));
-    let decisions = policy::decisions(known_protocol, section, out);
+    let decisions = policy::decisions(known_protocol, forward, section, out);
     let all_down = section.optional("all_down", out, choice);
     let second_chance = second_chance(section, forward, known_protocol, decisions.policy, out);
     let announce = section.optional("announce", out, choice);
@@ -137,20 +132,6 @@ fn inline_pool(
             pool_span.is_none().then_some(decoded)
         }
     }
-}
-
-fn forward(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Forward> {
-    let text = string(value, out)?;
-    if NOT_BUILT.contains(&text) {
-        let built = suggest::list(Forward::ALL.iter().map(|mode| mode.name()));
-        out.error(
-            value.span(),
-            format!("`forward = \"{text}\"` is not built yet"),
-            format!("use one of {built}"),
-        );
-        return None;
-    }
-    choice(value, out)
 }
 
 /// Whether packets name an alternative; complains where that can't be, or would be of no use.

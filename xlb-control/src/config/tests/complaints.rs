@@ -3,6 +3,7 @@
 mod dataplane;
 mod decapsulation;
 mod local;
+mod nat;
 mod policy;
 mod pool;
 mod sctp;

@@ -19,7 +19,7 @@ check = { type = "tcp", interval = 10 }
 name = "web"
 vip = "192.0.2.10"
 port = 443
-forward = "full-nat"
+forward = "fulnat"
 pool = "wbe"
 "#;
     assert_eq!(
@@ -52,12 +52,12 @@ xlb.toml:10:36: error: `interval` has no unit
    |
    = help: add one, such as `"10s"` or `"10ms"`
 
-xlb.toml:16:11: error: `forward = "full-nat"` is not built yet
+xlb.toml:16:11: error: `forward` can't be `fulnat`
    |
-16 | forward = "full-nat"
-   |           ^^^^^^^^^^
+16 | forward = "fulnat"
+   |           ^^^^^^^^
    |
-   = help: use one of `dnat`, `l2-dsr`, `ipip`, `gue`, `local`
+   = help: did you mean `full-nat`?
 
 xlb.toml:17:8: error: service `web` names pool `wbe`, which does not exist
    |
@@ -168,6 +168,6 @@ xlb.toml:10:1: error: unknown key `\u{1b}[31m` in [dataplane]
 10 | "\u001b[31m" = 1
    | ^^^^^^^^^^^^
    |
-   = help: use one of `interfaces`, `mode`, `hash_key`, `tunnel_source_v4`, `tunnel_source_v6`, `settle`, `max_flows`, `max_pending`"##
+   = help: use one of `interfaces`, `mode`, `hash_key`, `tunnel_source_v4`, `tunnel_source_v6`, `settle`, `max_flows`, `max_pending`, `nat_source`, `nat_ports`"##
     );
 }

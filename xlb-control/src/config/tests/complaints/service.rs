@@ -194,15 +194,6 @@ fn services() {
             ),
         ),
         (
-            "\"dnat\"",
-            (
-                "\"full-nat\"",
-                "`forward = \"full-nat\"` is not built yet",
-                (13, 11),
-                "use one of `dnat`, `l2-dsr`, `ipip`, `gue`, `local`",
-            ),
-        ),
-        (
             "pool = \"web\"\n",
             (
                 "",

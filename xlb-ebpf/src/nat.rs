@@ -173,7 +173,10 @@ fn towards_client<F: Family>(
         return Err(Reason::NatUnknown);
     }
     let service = SERVICES.get(held.service).ok_or(Reason::Inconsistent)?;
-    let (client, vip) = (ports::client_of::<F>(&held.flow), ports::vip_of::<F>(&held.flow));
+    let (client, vip) = (
+        ports::client_of::<F>(&held.flow),
+        ports::vip_of::<F>(&held.flow),
+    );
     let route = transmit::route_to::<F>(client)?;
     if let Some(mtu) = transmit::mtu_of(route)
         && !fits::<F>(frame, mtu)?

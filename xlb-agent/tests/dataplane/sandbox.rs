@@ -157,6 +157,8 @@ pub(crate) fn larger(spec: &Spec) -> Spec {
             pending: 1000,
             flows: 2000,
             counters: 500,
+            nat_ports: 4,
+            nat_flows: 4,
         },
         ..spec.clone()
     }

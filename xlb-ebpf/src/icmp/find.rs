@@ -142,8 +142,7 @@ fn identify<F: IcmpFamily>(frame: &Frame<'_, impl Layout>) -> Result<Found, Reas
 fn of_backend<F: IcmpFamily>(frame: &Frame<'_, impl Layout>, quoted: &Quoted<F>) -> Option<Found> {
     let ports = quoted.ports(frame, F::ip_bytes(frame).ok()?)?;
     let target = F::find_vip(quoted.source, ports.source_be, quoted.protocol)?;
-    if globals::has(feature::FULL_NAT)
-        && SERVICES.get(target.service)?.forward == forward::FULL_NAT
+    if globals::has(feature::FULL_NAT) && SERVICES.get(target.service)?.forward == forward::FULL_NAT
     {
         return Some(told(quoted, task::NAT_ERROR, 0));
     }

@@ -1,13 +1,7 @@
 //! Errors about packets under full NAT, which are translated outside and within (RFC 5508). The way that
 //! they come by has found what they quote, and where.
 
-use xlb_common::{
-    checksum,
-    maps::protocol,
-    nat,
-    reason::Reason,
-    wire::Half,
-};
+use xlb_common::{checksum, maps::protocol, nat, reason::Reason, wire::Half};
 
 use super::{is_from, now_s, ports};
 use crate::{
@@ -88,7 +82,10 @@ pub fn towards_client<F: IcmpFamily>(
         return Err(Reason::NotForService);
     }
     let service = SERVICES.get(held.service).ok_or(Reason::Inconsistent)?;
-    let (client, vip) = (ports::client_of::<F>(&held.flow), ports::vip_of::<F>(&held.flow));
+    let (client, vip) = (
+        ports::client_of::<F>(&held.flow),
+        ports::vip_of::<F>(&held.flow),
+    );
     let ends = ports::ports_of(&held.flow);
     let route = transmit::route_to::<F>(client)?;
     rewrite::<F>(
@@ -105,10 +102,7 @@ pub fn towards_client<F: IcmpFamily>(
 }
 
 #[inline(always)]
-fn quoted<F: IcmpFamily>(
-    frame: &Frame<'_, Odd>,
-    handover: &Handover,
-) -> Result<Quoted<F>, Reason> {
+fn quoted<F: IcmpFamily>(frame: &Frame<'_, Odd>, handover: &Handover) -> Result<Quoted<F>, Reason> {
     let transport = bounded(handover.quoted as usize);
     let (source, destination) = F::ends(frame, F::quoted_offset(frame))?;
     let source_be = frame.at::<Half>(transport)?.0;

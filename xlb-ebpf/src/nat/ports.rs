@@ -125,13 +125,7 @@ pub fn word(entry: *mut NatPort) -> Word {
 /// Notes that a port is used: whether its connection still has it, which a word that was read before
 /// says. Once a second at most, unless the state changes.
 #[inline(always)]
-pub fn touch<F: Family>(
-    entry: *mut NatPort,
-    old: Word,
-    idle_s: u32,
-    now_s: u32,
-    row: u32,
-) -> bool {
+pub fn touch<F: Family>(entry: *mut NatPort, old: Word, idle_s: u32, now_s: u32, row: u32) -> bool {
     let Ok(timeouts) = timeouts::<F>() else {
         return false;
     };

@@ -1,8 +1,10 @@
 //! Source addresses and ports of full NAT.
 
+use std::time::Duration;
+
 use super::files_are_refused;
 use crate::config::{
-    Forward, PortRange,
+    Forward, PortRange, Udp,
     tests::{HEAD, accepted},
 };
 
@@ -28,6 +30,40 @@ fn sources_and_ports_are_read() {
     assert_eq!(config.dataplane.nat_ports, PortRange { first, last });
     let config = accepted(&with("nat_source = [\"10.0.0.9\"]")).config;
     assert_eq!(config.dataplane.nat_ports.to_string(), "1024-65535");
+}
+
+#[test]
+fn timeouts_are_read() {
+    let config = accepted(&with(
+        "nat_source = [\"10.0.0.9\"]\nnat_timeouts = { tcp_time_wait = \"4m\", udp = \"5s\" }",
+    ))
+    .config;
+    let timeouts = config.dataplane.nat_timeouts;
+    assert_eq!(timeouts.tcp_time_wait, Duration::from_secs(240));
+    assert_eq!(timeouts.udp, Duration::from_secs(5));
+    assert_eq!(timeouts.tcp_syn, Duration::from_secs(60), "the default");
+}
+
+#[test]
+fn datagrams_of_full_nat_are_tracked() {
+    let text = with("nat_source = [\"10.0.0.9\"]").replace(
+        "port = 443",
+        "port = 443\nprotocol = \"udp\"\nudp_idle_timeout = \"7s\"",
+    );
+    let config = accepted(&text).config;
+    assert_eq!(config.services["old"].udp, Udp::Tracked);
+    assert_eq!(
+        config.services["old"].udp_idle_timeout,
+        Duration::from_secs(7)
+    );
+    let stateless = text.replace("udp_idle_timeout = \"7s\"", "udp = \"stateless\"");
+    files_are_refused(&[(
+        &stateless,
+        "`udp = \"stateless\"` can't be with `forward = \"full-nat\"`, which knows each flow by its \
+         source port",
+        (9, 7),
+        "remove it",
+    )]);
 }
 
 #[test]
@@ -62,6 +98,25 @@ fn what_can_t_be_is_refused() {
             "`9-1` is not a range of ports",
             (4, 13),
             "\"1024-65535\"",
+        ),
+        (
+            "nat_source = [\"10.0.0.9\"]\nnat_timeouts = { udp = \"1500ms\" }",
+            "`udp` is not a number of whole seconds",
+            (4, 24),
+            "\"1s\"",
+        ),
+        (
+            "nat_source = [\"10.0.0.9\"]\nnat_timeouts = { tcp_timewait = \"1s\" }",
+            "unknown key `tcp_timewait` in `nat_timeouts`",
+            (4, 18),
+            "did you mean `tcp_time_wait`?",
+        ),
+        (
+            "nat_source = [\"10.0.1.7\"]",
+            "backend 10.0.1.7:80 of service `old` has an address that is in `nat_source`: packets would \
+             come from where they go to",
+            (9, 13),
+            "that leads to this host",
         ),
     ] {
         files_are_refused(&[(&with(keys), message, at, help)]);

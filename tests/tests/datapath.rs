@@ -25,6 +25,8 @@ mod icmp;
 mod kinds;
 #[path = "datapath/local.rs"]
 mod local;
+#[path = "datapath/loops.rs"]
+mod loops;
 #[path = "datapath/mixed.rs"]
 mod mixed;
 #[path = "datapath/moving.rs"]

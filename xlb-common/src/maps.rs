@@ -199,8 +199,8 @@ pub mod forward {
     pub const FULL_NAT: u8 = 6;
 }
 
-/// TTL and hop limit of outer headers (RFC 1700).
-pub const OUTER_TTL: u8 = 64;
+/// TTL and hop limit of packets that begin here (RFC 1700).
+pub const OWN_TTL: u8 = 64;
 
 /// A service: value of `SERVICES`, by number from 1. Written whole before a VIP names it; after
 /// that only `state`, `counter_base` and `sequence_length` change, a store each.
@@ -320,13 +320,12 @@ pub struct Backend {
 const _: () = assert!(size_of::<Backend>() == 128 && core::mem::offset_of!(Backend, pool) == 64);
 
 /// Sum of the words of an outer IPv4 header that are the same for every packet to a backend, folded
-/// to 16 bits; addresses as they stand in memory.
+/// to 16 bits; addresses as they stand in memory. TTL and protocol are not among them.
 #[must_use]
 pub const fn outer_sum(source: [u8; 4], destination: [u8; 4]) -> u16 {
     use crate::{checksum, wire::Ipv4Header};
     checksum::fold(
         u16::from_ne_bytes([Ipv4Header::VERSION_IHL, 0]) as u64
-            + u16::from_ne_bytes([OUTER_TTL, protocol::IPV4]) as u64
             + checksum::sum32(u32::from_ne_bytes(source))
             + checksum::sum32(u32::from_ne_bytes(destination)),
     )

@@ -15,8 +15,6 @@ use super::{
     world::{Service, Way},
 };
 
-/// TTL and hop limit of outer headers (RFC 1700).
-const OUTER_TTL: u8 = 64;
 const IPV4_IN_IP: u8 = 4;
 const IPV6_IN_IP: u8 = 41;
 const UDP: u8 = 17;
@@ -130,7 +128,7 @@ fn outer4(from: IpAddr, to: IpAddr, inner: &[u8], protocol: u8, length: usize) -
     let mut out = vec![0x45, class_of(inner)];
     out.extend(total.to_be_bytes());
     out.extend(&inner[4..6]);
-    out.extend([inner[6] & 0x40, 0, OUTER_TTL, protocol, 0, 0]);
+    out.extend([inner[6] & 0x40, 0, ttl_of(inner), protocol, 0, 0]);
     out.extend(octets(from));
     out.extend(octets(to));
     let checksum = !sum(&out);
@@ -150,7 +148,7 @@ fn outer6(
     let word = 6 << 28 | u32::from(class_of(inner)) << 20 | hash & 0x000f_ffff;
     let mut out = word.to_be_bytes().to_vec();
     out.extend((length as u16).to_be_bytes());
-    out.extend([protocol, OUTER_TTL]);
+    out.extend([protocol, ttl_of(inner)]);
     out.extend(octets(from));
     out.extend(octets(to));
     out
@@ -162,6 +160,16 @@ fn class_of(packet: &[u8]) -> u8 {
         packet[0] << 4 | packet[1] >> 4
     } else {
         packet[1]
+    }
+}
+
+/// TTL or hop limit, which an outer header takes over, so that tunnels within one another end
+/// (docs/backend.md).
+fn ttl_of(packet: &[u8]) -> u8 {
+    if packet[0] >> 4 == 6 {
+        packet[7]
+    } else {
+        packet[8]
     }
 }
 

@@ -179,9 +179,10 @@ impl Tunnel {
     }
 }
 
-/// A frame's bytes in a tunnel.
+/// A frame's bytes in a tunnel, whose header has its TTL or hop limit.
 pub(crate) fn encapsulated(frame: &[u8], from: IpAddr, to: IpAddr, tunnel: Tunnel) -> Vec<u8> {
     let (ethernet, inner) = frame.split_at(ETHERNET_BYTES);
+    let ttl = inner[if inner[0] >> 4 == 6 { 7 } else { 8 }];
     let inner = within_udp(inner, from, to, tunnel);
     let number = if tunnel.udp.is_some() {
         IpNumber::UDP
@@ -192,7 +193,7 @@ pub(crate) fn encapsulated(frame: &[u8], from: IpAddr, to: IpAddr, tunnel: Tunne
     };
     let mut bytes = ethernet.to_vec();
     bytes[12..].copy_from_slice(&ether_type(from));
-    match ip(from, to, 64) {
+    match ip(from, to, ttl) {
         IpHeaders::Ipv4(mut header, _) => {
             header.protocol = number;
             header.set_payload_len(inner.len()).expect("a length");

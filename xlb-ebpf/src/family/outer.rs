@@ -2,7 +2,7 @@
 
 use xlb_common::{
     checksum, gue,
-    maps::{Backend, OUTER_TTL, protocol},
+    maps::{Backend, protocol},
     reason::Reason,
     wire::{
         ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader, Ipv4Header, Ipv6Header, UdpHeader,
@@ -21,6 +21,10 @@ pub struct Inner {
     pub number: u8,
     /// DSCP and ECN.
     pub traffic_class: u8,
+    /// TTL or hop limit, which the outer header takes over. It was made one less already, so that a
+    /// packet has an end that balancers send one another in ever more headers, which would begin anew
+    /// each with a TTL of its own (RFC 2003, section 3.2; RFC 2473, section 4.1).
+    pub ttl: u8,
     /// Goes where routers look for what tells flows apart.
     pub entropy: u32,
 }
@@ -68,7 +72,7 @@ pub fn ipv4<T: Tunnel>(
     let total_length_be = (total_length as u16).to_be();
     let number = inner.follows::<T>();
     let sum = u64::from(backend.outer_sum)
-        + checksum::difference16(ttl_word(protocol::IPV4), ttl_word(number))
+        + u64::from(u16::from_ne_bytes([inner.ttl, number]))
         + (u64::from(inner.traffic_class) << 8)
         + u64::from(total_length_be)
         + u64::from(identification_be)
@@ -79,7 +83,7 @@ pub fn ipv4<T: Tunnel>(
         total_length_be,
         identification_be,
         flags_fragment_be: flags_be,
-        ttl: OUTER_TTL,
+        ttl: inner.ttl,
         protocol: number,
         checksum: checksum::finish(sum),
         source_be: V4::address(&backend.outer_source),
@@ -117,7 +121,7 @@ pub fn ipv6<T: Tunnel>(
         version_class_flow_be: (6 << 28 | class_flow).to_be(),
         payload_length_be,
         next_header: number,
-        hop_limit: OUTER_TTL,
+        hop_limit: inner.ttl,
         source: V6::address(&backend.outer_source),
         destination: V6::address(&backend.address),
     };
@@ -128,9 +132,4 @@ pub fn ipv6<T: Tunnel>(
     }
     frame.is_within_outer(V6::TRANSPORT_OFFSET, number);
     Ok(())
-}
-
-/// The word of an outer header with TTL and protocol.
-const fn ttl_word(number: u8) -> u16 {
-    u16::from_ne_bytes([OUTER_TTL, number])
 }

@@ -320,6 +320,7 @@ fn within(ip: &Ipv4Header, entropy: u32) -> Inner {
         bytes: u16::from_be(ip.total_length_be).into(),
         number: protocol::IPV4,
         traffic_class: ip.tos,
+        ttl: ip.ttl,
         entropy,
     }
 }

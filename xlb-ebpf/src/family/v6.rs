@@ -291,6 +291,7 @@ fn within(ip: &Ipv6Header, entropy: u32) -> Inner {
         bytes: u32::from(u16::from_be(ip.payload_length_be)) + size_of::<Ipv6Header>() as u32,
         number: protocol::IPV6,
         traffic_class: (u32::from_be(ip.version_class_flow_be) >> 20) as u8,
+        ttl: ip.hop_limit,
         entropy,
     }
 }

@@ -192,7 +192,7 @@ pub fn write_header(
         // What is not fragmented needs none (RFC 6864).
         identification_be: 0,
         flags_fragment_be: Ipv4Header::DONT_FRAGMENT_BE,
-        ttl: xlb_common::maps::OUTER_TTL,
+        ttl: xlb_common::maps::OWN_TTL,
         protocol: protocol::ICMP,
         checksum: 0,
         source_be,

@@ -202,7 +202,7 @@ pub fn write_header(
         version_class_flow_be: VERSION_BE,
         payload_length_be,
         next_header: protocol::ICMPV6,
-        hop_limit: xlb_common::maps::OUTER_TTL,
+        hop_limit: xlb_common::maps::OWN_TTL,
         source,
         destination,
     };

@@ -5,6 +5,9 @@ use etherparse::{IpNumber, NetSlice, SlicedPacket, TransportSlice};
 
 use crate::model::{ETHERNET_BYTES, GUE_PORT};
 
+/// Bytes of a VLAN tag.
+const TAG_BYTES: usize = 4;
+
 /// What is wrong with a frame's headers and lengths, if anything is.
 #[must_use]
 pub fn malformed(frame: &[u8]) -> Option<String> {
@@ -18,7 +21,11 @@ pub fn malformed(frame: &[u8]) -> Option<String> {
 /// checksum of 0 is none.
 #[must_use]
 pub fn wrong_checksum(frame: &[u8]) -> Option<String> {
-    wrong_in_packet(frame.get(ETHERNET_BYTES..)?)
+    let mut at = ETHERNET_BYTES;
+    while let Some([0x81, 0x00] | [0x88, 0xa8]) = frame.get(at - 2..at) {
+        at += TAG_BYTES;
+    }
+    wrong_in_packet(frame.get(at..)?)
 }
 
 fn wrong_in_packet(packet: &[u8]) -> Option<String> {

@@ -55,3 +55,5 @@ mod slots;
 mod sockets;
 #[path = "datapath/too_big.rs"]
 mod too_big;
+#[path = "datapath/vlan.rs"]
+mod vlan;

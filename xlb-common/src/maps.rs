@@ -81,8 +81,11 @@ pub mod way {
     /// Services under `full-nat`, and the replies of their backends.
     pub const NAT: u32 = 2;
 
+    /// Frames with VLAN tags.
+    pub const VLAN: u32 = 3;
+
     /// The programs' names in the object, each at its index in `WAYS`.
-    pub const PROGRAMS: [&str; 3] = ["xlb_odd", "xlb_icmp", "xlb_nat"];
+    pub const PROGRAMS: [&str; 4] = ["xlb_odd", "xlb_icmp", "xlb_nat", "xlb_vlan"];
 }
 
 /// Names of the read-only globals that the agent sets when it loads the program.

@@ -158,6 +158,8 @@ reasons! {
     NatRaced = "nat-raced", Drop;
     /// To a VIP with a list of hosts to visit: a source route of IPv4, or a routing header.
     SourceRoute = "source-route", Drop;
+    /// In more than two VLAN tags; for the host to judge.
+    TooManyTags = "too-many-tags", Pass;
 }
 
 impl Reason {

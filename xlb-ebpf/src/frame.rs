@@ -7,7 +7,7 @@ use aya_ebpf::{
 use xlb_common::{
     decap,
     reason::Reason,
-    wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader, Header},
+    wire::{ETHER_TYPE_IPV4_BE, ETHER_TYPE_IPV6_BE, EthernetHeader, Header, is_tag},
 };
 
 use crate::opaque::opaque;
@@ -45,6 +45,8 @@ pub enum Network {
     Ipv4,
     /// A packet of IPv6.
     Ipv6,
+    /// Something in VLAN tags.
+    Tagged,
     /// Something else, or nothing.
     Other,
 }
@@ -213,6 +215,7 @@ impl<'a, L: Layout> Frame<'a, L> {
         match self.at::<EthernetHeader>(0) {
             Ok(ethernet) if ethernet.ether_type_be == ETHER_TYPE_IPV4_BE => Network::Ipv4,
             Ok(ethernet) if ethernet.ether_type_be == ETHER_TYPE_IPV6_BE => Network::Ipv6,
+            Ok(ethernet) if is_tag(ethernet.ether_type_be) => Network::Tagged,
             _ => Network::Other,
         }
     }

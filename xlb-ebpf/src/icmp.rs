@@ -38,6 +38,7 @@ use crate::{
     globals,
     maps::{BACKENDS, SERVICES, count},
     transmit,
+    vlan,
     ways::{self, conclude, task},
 };
 
@@ -45,11 +46,12 @@ use crate::{
 #[xdp]
 #[inline(always)]
 pub fn xlb_icmp(ctx: XdpContext) -> u32 {
-    match Frame::new(&ctx).network() {
+    let action = match Frame::new(&ctx).network() {
         Network::Ipv4 if globals::has(feature::IPV4) => take_up::<V4>(ctx.ctx),
         Network::Ipv6 if globals::has(feature::IPV6) => take_up::<V6>(ctx.ctx),
         _ => conclude(Reason::NotIp),
-    }
+    };
+    vlan::put_back(&ctx, action)
 }
 
 #[inline(always)]

@@ -17,6 +17,7 @@ mod rewrite;
 mod select;
 mod services;
 mod transmit;
+mod vlan;
 mod ways;
 
 use aya_ebpf::{macros::xdp, programs::XdpContext};
@@ -49,6 +50,7 @@ fn balance(frame: &mut Frame<'_>) -> Result<u32, Reason> {
     match frame.network() {
         Network::Ipv4 => balance_family::<V4>(frame),
         Network::Ipv6 => balance_family::<V6>(frame),
+        Network::Tagged => Ok(ways::go_on(frame, way::VLAN)),
         Network::Other => Err(Reason::NotIp),
     }
 }

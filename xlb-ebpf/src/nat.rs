@@ -24,6 +24,7 @@ use crate::{
     packet::{Packet, Ports, Transport},
     rewrite::udp_checksum,
     transmit,
+    vlan,
     ways::{self, Handover, conclude, task},
 };
 
@@ -43,10 +44,11 @@ pub fn xlb_nat(ctx: XdpContext) -> u32 {
         Network::Ipv6 if globals::has(feature::IPV6) => translate::<V6>(&mut ways::frame(&ctx)),
         _ => Err(Reason::NotIp),
     };
-    match way {
+    let action = match way {
         Ok(action) => action,
         Err(reason) => conclude(reason),
-    }
+    };
+    vlan::put_back(&ctx, action)
 }
 
 #[inline(always)]

@@ -10,6 +10,7 @@ use crate::{
     frame::{Frame, NETWORK_OFFSET, Network, Odd},
     globals,
     packet::{self, Packet, Transport},
+    vlan,
     ways::{self, Handover, conclude},
 };
 
@@ -17,10 +18,11 @@ use crate::{
 #[xdp]
 #[inline(always)]
 pub fn xlb_odd(ctx: XdpContext) -> u32 {
-    match balance(&Frame::laid_out(&ctx, Odd::new(0, 0))) {
+    let action = match balance(&Frame::laid_out(&ctx, Odd::new(0, 0))) {
         Ok(action) => action,
         Err(reason) => conclude(reason),
-    }
+    };
+    vlan::put_back(&ctx, action)
 }
 
 #[inline(always)]
@@ -28,7 +30,7 @@ fn balance(frame: &Frame<'_, Odd>) -> Result<u32, Reason> {
     match frame.network() {
         Network::Ipv4 => balance_family::<V4>(frame),
         Network::Ipv6 => balance_family::<V6>(frame),
-        Network::Other => Err(Reason::NotIp),
+        Network::Tagged | Network::Other => Err(Reason::NotIp),
     }
 }
 

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `xlb_odd` | what the main program does not recognise as plain: see [`crate::odd`] |
 //! | `xlb_nat` | services under full NAT, and what comes to its source addresses: see [`crate::nat`] |
+//! | `xlb_vlan` | frames with VLAN tags, which it hands to `xlb_odd` without: see [`crate::vlan`] |
 //! | `xlb_icmp` | ICMP and ICMPv6, and packets that are to be answered by such a message |
 
 use aya_ebpf::{

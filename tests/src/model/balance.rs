@@ -14,6 +14,7 @@ use super::{
     packet::{Packet, Transport},
     select::Choice,
     tables::Records,
+    tags,
     world::{Way, World},
 };
 
@@ -87,7 +88,11 @@ impl Model {
     pub fn frame(&mut self, frame: &[u8], now_s: u32) -> Expected {
         self.now_s = now_s;
         self.events.clear();
-        let outcome = self.judge(frame);
+        let outcome = tags::taken_off(frame).and_then(|(tags, without)| {
+            let mut sent = self.judge(&without)?;
+            tags::put_back(&tags, &mut sent.frame);
+            Ok(sent)
+        });
         let mut reasons = std::mem::take(&mut self.events);
         let mut expected = match outcome {
             Ok(sent) => {

@@ -16,6 +16,7 @@ mod outer;
 mod packet;
 mod select;
 mod tables;
+mod tags;
 mod world;
 
 pub use balance::{Expected, Model};

@@ -72,8 +72,8 @@ impl Expected {
 pub(crate) struct Outcome {
     pub(crate) action: u32,
     pub(crate) bytes: Vec<u8>,
-    reasons: Vec<(Reason, u64)>,
-    counters: Vec<(u32, [u64; 8])>,
+    pub(crate) reasons: Vec<(Reason, u64)>,
+    pub(crate) counters: Vec<(u32, [u64; 8])>,
 }
 
 impl Rig {

@@ -23,9 +23,9 @@ const IP: usize = ETHERNET_BYTES;
 const BOTH: &[Row] = &[
     ("ARP", |f| f[12..14].copy_from_slice(&[8, 6]), Reason::NotIp),
     (
-        "in a VLAN",
-        |f| drop(f.splice(12..12, [0x81, 0, 0, 7])),
-        Reason::NotIp,
+        "in three VLANs",
+        |f| drop(f.splice(12..12, [0x81, 0, 0, 7].repeat(3))),
+        Reason::TooManyTags,
     ),
     ("Ethernet alone", |f| f.truncate(IP), Reason::BadHeader),
     ("of IP version 5", |f| f[IP] = 0x55, Reason::BadHeader),

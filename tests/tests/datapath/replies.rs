@@ -27,7 +27,7 @@ fn dnat() -> impl Iterator<Item = Kind> {
 }
 
 /// What the backend of a service sends a client.
-fn reply(kind: Kind) -> Frame {
+pub(crate) fn reply(kind: Kind) -> Frame {
     kind.request().with(|frame| {
         frame.source_mac = backend_mac(kind.number());
         frame.source = SocketAddr::new(kind.backend(), BACKEND_PORT);

@@ -50,7 +50,7 @@ fn decapsulate(frame: &mut Frame<'_>) -> Result<u32, Reason> {
     match frame.network() {
         Network::Ipv4 => unpack::<V4>(frame),
         Network::Ipv6 => unpack::<V6>(frame),
-        Network::Other => Err(Reason::NotEncapsulated),
+        Network::Tagged | Network::Other => Err(Reason::NotEncapsulated),
     }
 }
 

@@ -1,0 +1,175 @@
+//! Frames with VLAN tags: what comes of them is what comes of the same frames without, with their tags.
+
+use xlb_common::{
+    maps::{NextHop, forward, protocol, service_state},
+    reason::Reason,
+};
+
+use crate::{
+    check::{DROP, Expected, TX, hex},
+    forwarding,
+    frame::{Carries, Frame, sum_header, verify_checksums},
+    icmp,
+    kinds::{ALL_FEATURES, Kind, SAME, client, to_vip},
+    replies,
+    rig::Rig,
+    too_big,
+};
+
+const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
+
+/// A VLAN; one with a priority; a priority alone; a customer's VLAN within a provider's; and older
+/// equipment's way of that.
+const TAGS: [&[u8]; 6] = [
+    &[0x81, 0x00, 0x00, 0x0a],
+    &[0x81, 0x00, 0xaf, 0xfe],
+    &[0x81, 0x00, 0xe0, 0x00],
+    &[0x88, 0xa8, 0x00, 0x14],
+    &[0x88, 0xa8, 0x60, 0x14, 0x81, 0x00, 0x20, 0x0a],
+    &[0x81, 0x00, 0x00, 0x14, 0x81, 0x00, 0x00, 0x0a],
+];
+
+fn tagged(frame: &[u8], tags: &[u8]) -> Vec<u8> {
+    [&frame[..12], tags, &frame[12..]].concat()
+}
+
+fn rig() -> Rig {
+    let mut rig = Rig::new(ALL_FEATURES);
+    for v6 in [false, true] {
+        let bits = if v6 { 64 } else { 24 };
+        rig.put_route(client(v6), bits, NextHop::new(CLIENT_MAC, SAME));
+    }
+    rig
+}
+
+/// Runs a frame with each of the tags, and without, and holds what comes of it against one another.
+fn check(rig: &Rig, name: &str, frame: &[u8]) -> u32 {
+    let without = rig.run(frame);
+    for tags in TAGS {
+        let name = format!("{name} in {tags:02x?}");
+        let with = rig.run(&tagged(frame, tags));
+        assert_eq!(with.reasons, without.reasons, "{name}: reasons");
+        assert_eq!(with.action, without.action, "{name}: action");
+        assert_eq!(with.counters, without.counters, "{name}: counters");
+        // Of a frame that is dropped, nobody sees what became.
+        if with.action != DROP {
+            assert_eq!(
+                hex(&with.bytes),
+                hex(&tagged(&without.bytes, tags)),
+                "{name}"
+            );
+        }
+        if with.action == TX {
+            verify_checksums(&name, &with.bytes);
+        }
+    }
+    // Nothing of the tags is left behind for a frame without.
+    let again = rig.run(frame);
+    assert_eq!(hex(&again.bytes), hex(&without.bytes), "{name} again");
+    without.action
+}
+
+#[test]
+fn a_request_leaves_for_its_backend_in_its_vlan() {
+    let rig = rig();
+    for kind in Kind::all() {
+        let request = kind.request();
+        let output = forwarding::expected(&rig, kind, &request);
+        for tags in TAGS {
+            rig.check(
+                &format!("{kind:?} in {tags:02x?}"),
+                &tagged(&request.bytes(), tags),
+                &Expected::forwarded(&request, kind.counter(), tagged(&output, tags)),
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_sent_keeps_its_tags() {
+    let rig = rig();
+    for kind in Kind::all() {
+        let name = format!("{kind:?}");
+        let segment = kind.request().with(|frame| frame.payload = b"odd".to_vec());
+        assert_eq!(check(&rig, &name, &segment.bytes()), TX);
+        let echo = to_vip(kind.vip(), Carries::EchoRequest);
+        assert_eq!(check(&rig, &format!("echo to {name}"), &echo.bytes()), TX);
+        let error = icmp::error(
+            icmp::too_big(kind.v6),
+            &icmp::answer(kind),
+            icmp::quote(&icmp::answer(kind), usize::MAX),
+        );
+        assert_eq!(
+            check(&rig, &format!("error about {name}"), &error.bytes()),
+            TX
+        );
+        if kind.forward == forward::DNAT {
+            let reply = replies::reply(kind);
+            assert_eq!(check(&rig, &format!("reply of {name}"), &reply.bytes()), TX);
+        }
+        if !kind.v6 {
+            let mut options = kind.request().bytes();
+            options.splice(34..34, [1, 1, 1, 0]);
+            options[14] = 0x46;
+            options[17] += 4;
+            sum_header(&mut options);
+            assert_eq!(check(&rig, &format!("{name} with options"), &options), TX);
+        }
+    }
+    for kind in too_big::tunnels() {
+        let request: Frame = too_big::request(kind, 1500);
+        let name = format!("{kind:?}, too big");
+        assert_eq!(check(&rig, &name, &request.bytes()), TX);
+    }
+}
+
+#[test]
+fn what_is_for_the_host_gets_there_byte_for_byte() {
+    let rig = rig();
+    let request = Kind::new(false, protocol::TCP, forward::DNAT).request();
+    let elsewhere = request.with(|frame| frame.destination.set_port(9));
+    let mut arp = request.bytes();
+    arp[12..14].copy_from_slice(&[8, 6]);
+    let mut cut = request.bytes();
+    cut.truncate(20);
+    for (frame, reason) in [
+        (elsewhere.bytes(), Reason::NotForService),
+        (arp, Reason::NotIp),
+        (cut, Reason::BadHeader),
+    ] {
+        for tags in TAGS {
+            let input = tagged(&frame, tags);
+            rig.check(
+                &format!("{reason:?} in {tags:02x?}"),
+                &input,
+                &Expected::passed(reason, &input),
+            );
+        }
+    }
+    let three = tagged(&request.bytes(), &TAGS[0].repeat(3));
+    rig.check(
+        "in three",
+        &three,
+        &Expected::passed(Reason::TooManyTags, &three),
+    );
+    // As the shortest frames that a test run takes, cut off within the tags.
+    for length in 14..22 {
+        let mut cut = tagged(&request.bytes(), TAGS[4]);
+        cut.truncate(length);
+        rig.check("cut off", &cut, &Expected::passed(Reason::NotIp, &cut));
+    }
+}
+
+#[test]
+fn a_tagged_packet_that_is_dropped_leaves_no_tags_to_the_next() {
+    let mut rig = rig();
+    let kind = Kind::new(false, protocol::UDP, forward::L2_DSR);
+    let mut service = kind.service();
+    service.state = service_state::REFUSE;
+    rig.put_service(kind, &service);
+    let refused = tagged(&kind.request().bytes(), TAGS[4]);
+    let echo = to_vip(kind.vip(), Carries::EchoRequest).bytes();
+    let answer = rig.run(&echo).bytes;
+    rig.check("refused", &refused, &Expected::dropped(Reason::AllDown));
+    assert_eq!(hex(&rig.run(&echo).bytes), hex(&answer));
+}

@@ -1,9 +1,18 @@
 //! Full NAT whose source ports run out, and whose agent is killed.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    collections::BTreeSet,
+    io::{BufRead, BufReader, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::Duration,
 };
+
+use nix::sys::socket::{setsockopt, sockopt};
 
 use xlb_tests::lab::{
     Agent, Backend, BackendKind, KeepAlive, KeepAliveOptions, Lab, Topology, wait_until,
@@ -95,4 +104,123 @@ fn config(topology: &Topology) -> String {
          nat_ports = \"2000-{last}\"\n{}",
         services.concat()
     )
+}
+
+/// Source ports of a family where they are to be used again and again.
+const REUSED_PORTS: usize = 128;
+/// Clients at the same time, and connections of each, one after another.
+const CLIENTS: usize = 8;
+const CONNECTIONS: usize = 60;
+
+/// Each connection sends a tag that no other has, twice, and gets it back twice from one backend; four
+/// times as many connections as ports, of which some end by a reset.
+#[test]
+fn connections_that_share_ports_one_after_another_are_never_mixed_up() {
+    let topology = Topology::one_link(&Lab::new("fnat-tags"), 2);
+    let stop = Arc::new(AtomicBool::new(false));
+    let servers: Vec<_> = topology
+        .backends
+        .iter()
+        .map(|host| {
+            let (name, stop) = (host.name().to_owned(), Arc::clone(&stop));
+            host.ns.spawn("tags", move || serve_tags(&name, &stop))
+        })
+        .collect();
+    let mut config = config(&topology).replace(
+        &format!("\"2000-{}\"", 2000 + PORTS - 1),
+        &format!(
+            "\"2000-{}\"\nnat_timeouts = {{ tcp_time_wait = \"1s\", tcp_close = \"1s\" }}",
+            2000 + REUSED_PORTS - 1
+        ),
+    );
+    config = config.replace("backends = [", "policy = \"round-robin\"\nbackends = [");
+    let agent = Agent::start(&topology.balancer.ns, &config);
+    for v6 in [false, true] {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let target = target(v6);
+                topology.client.ns.spawn("tags", move || {
+                    (0..CONNECTIONS)
+                        .map(|number| {
+                            exchange_tags(
+                                target,
+                                &format!("{v6} {client} {number}"),
+                                number % 3 == 0,
+                            )
+                        })
+                        .collect::<BTreeSet<String>>()
+                })
+            })
+            .collect();
+        let answered: BTreeSet<String> = clients
+            .into_iter()
+            .flat_map(|client| client.join().expect("every answer is its connection's own"))
+            .collect();
+        let backends = BTreeSet::from(["backend1".to_owned(), "backend2".to_owned()]);
+        assert_eq!(answered, backends);
+    }
+    let listed = agent.cli(&["nat", "list", "v4"]);
+    let listed = listed["connections"].as_array().expect("a list");
+    assert!(!listed.is_empty(), "closed connections keep their ports");
+    for connection in listed {
+        assert_eq!(connection["service"], "v4");
+        assert_eq!(connection["vip"], target(false).to_string());
+    }
+    let sources = agent.cli(&["nat", "sources"]);
+    let tcp4 = &sources["sources"][0];
+    assert_eq!(tcp4["ports"], REUSED_PORTS);
+    assert_eq!(tcp4["protocol"], "tcp");
+    stop.store(true, Ordering::Relaxed);
+    drop(servers);
+}
+
+/// Sends a tag twice and reads the answers, which name the backend.
+fn exchange_tags(target: SocketAddr, tag: &str, resets: bool) -> String {
+    // Where all ports are taken, a SYN is dropped and sent again.
+    let stream = TcpStream::connect(target).expect("a connection");
+    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+    let mut ask = |what: &str| {
+        (&stream)
+            .write_all(format!("{what}\n").as_bytes())
+            .expect("send");
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("an answer");
+        let (backend, tag) = line.trim_end().split_once(' ').expect("backend and tag");
+        assert_eq!(tag, what, "the answer is another connection's");
+        backend.to_owned()
+    };
+    let first = ask(&format!("{tag} first"));
+    assert_eq!(ask(&format!("{tag} second")), first, "one backend");
+    if resets {
+        let linger = nix::libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        setsockopt(&stream, sockopt::Linger, &linger).expect("reset at the end");
+    }
+    first
+}
+
+/// Answers each line of each connection with this name and the line.
+fn serve_tags(name: &str, stop: &Arc<AtomicBool>) {
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, BACKEND_PORT)).expect("listen");
+    listener.set_nonblocking(true).expect("a listener");
+    while !stop.load(Ordering::Relaxed) {
+        let Ok((stream, _)) = listener.accept() else {
+            thread::sleep(Duration::from_millis(1));
+            continue;
+        };
+        let name = name.to_owned();
+        thread::spawn(move || {
+            stream.set_nonblocking(false).expect("a stream");
+            stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+            let reader = BufReader::new(stream.try_clone().expect("a second handle"));
+            for line in reader.lines().map_while(Result::ok) {
+                if writeln!(&stream, "{name} {line}").is_err() {
+                    break;
+                }
+            }
+        });
+    }
 }

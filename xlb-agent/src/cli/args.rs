@@ -13,7 +13,8 @@ use clap_complete::ArgValueCandidates;
 
 use super::{
     args_backend::BackendCommand, args_config::ConfigCommand, args_explain::ExplainArgs,
-    args_replay::ReplayArgs, args_service::ServiceCommand, candidates, generate::Shell,
+    args_nat::NatCommand, args_replay::ReplayArgs, args_service::ServiceCommand, candidates,
+    generate::Shell,
 };
 use crate::{
     backend,
@@ -162,6 +163,9 @@ Example:
     /// List and change services.
     #[command(subcommand, after_help = "Example:\n  xlb-agent service list")]
     Service(ServiceCommand),
+    /// List connections and source ports of services with `forward = "full-nat"`.
+    #[command(subcommand, after_help = "Example:\n  xlb-agent nat list web")]
+    Nat(NatCommand),
     /// Let the agent read its configuration file again.
     ///
     /// Only what differs is changed. A file with errors changes nothing: the errors are printed

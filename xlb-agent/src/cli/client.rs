@@ -9,6 +9,7 @@ use super::{
     Exit,
     args::{Global, Output},
     args_backend::{BackendCommand, BackendRequest},
+    args_nat::NatCommand,
     args_service::ServiceCommand,
     backend_host, drain, names, print, tables,
 };
@@ -92,6 +93,23 @@ pub(super) fn reload(global: &Global) -> anyhow::Result<Exit> {
     block_on(async {
         let changed = Client::new(&global.socket).reload().await?;
         print::changed(global.output(), &changed)?;
+        Ok(Exit::Well)
+    })
+}
+
+pub(super) fn nat(global: &Global, command: &NatCommand) -> anyhow::Result<Exit> {
+    let client = Client::new(&global.socket);
+    block_on(async {
+        match command {
+            NatCommand::List(args) => {
+                let status = client.nat(args.service.as_deref(), args.limit).await?;
+                print::answer(global.output(), &status, tables::nat_connections)?;
+            }
+            NatCommand::Sources => {
+                let status = client.nat(None, 0).await?;
+                print::answer(global.output(), &status, tables::nat_sources)?;
+            }
+        }
         Ok(Exit::Well)
     })
 }

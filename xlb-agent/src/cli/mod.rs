@@ -6,6 +6,7 @@ mod args;
 mod args_backend;
 mod args_config;
 mod args_explain;
+mod args_nat;
 mod args_replay;
 mod args_service;
 mod backend_host;
@@ -74,6 +75,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Status => client::status(&cli.global),
         Command::Health(args) => client::health(&cli.global, args.service.as_deref()),
         Command::Backend(command) => client::backend(&cli.global, command),
+        Command::Nat(command) => client::nat(&cli.global, command),
         Command::Service(command) => client::service(&cli.global, command),
         Command::Reload(args) if args.dry_run => diff::diff(&cli.global, None),
         Command::Reload(_) => client::reload(&cli.global),

@@ -5,8 +5,9 @@ use xlb_control::{
         BackendState, BackendStatus, Change, ChangeStatus, Counters, Diff, DiffKind,
         ExplainRequest, ExplainedAction, ExplainedBackend, ExplainedRecord, ExplainedService,
         ExplainedSlot, ExplainedVerdict, Explanation, FlowsCut, HealthStatus, InterfaceStatus,
-        LastReload, MapStatus, Origin, PoolDiff, PoolStatus, ProgramStatus, ReasonCount,
-        RecentDrops, ServiceDiff, ServiceHealth, ServiceStatus, SlotsDiff, Status,
+        LastReload, MapStatus, NatConnection, NatSourceStatus, NatStatus, Origin, PoolDiff,
+        PoolStatus, ProgramStatus, ReasonCount, RecentDrops, ServiceDiff, ServiceHealth,
+        ServiceStatus, SlotsDiff, Status,
     },
     config::{Affinity, AllDown, Forward, Policy, Protocol, Udp},
 };
@@ -74,6 +75,36 @@ pub(super) fn services() -> Vec<ServiceStatus> {
         service("web", "web", 443, Protocol::Tcp, ServiceHealth::Up),
         dns,
     ]
+}
+
+pub(super) fn nat() -> NatStatus {
+    let source = |protocol, in_use, by_state: &[(&str, u32)]| NatSourceStatus {
+        source: "10.0.0.9".parse().unwrap(),
+        protocol,
+        ports: 64512,
+        in_use,
+        by_state: by_state
+            .iter()
+            .map(|&(state, count)| (state.to_owned(), count))
+            .collect(),
+    };
+    NatStatus {
+        sources: vec![
+            source(Protocol::Tcp, 3, &[("established", 1), ("closed", 2)]),
+            source(Protocol::Udp, 0, &[]),
+        ],
+        connections: vec![NatConnection {
+            service: Some("legacy".to_owned()),
+            protocol: Protocol::Tcp,
+            state: "established".to_owned(),
+            expires_in_s: 3598,
+            client: "203.0.113.9:51812".parse().unwrap(),
+            vip: "192.0.2.10:443".parse().unwrap(),
+            source: "10.0.0.9:1031".parse().unwrap(),
+            backend: Some("10.0.1.7:8443".parse().unwrap()),
+        }],
+        left_out: 2,
+    }
 }
 
 pub(super) fn health() -> Vec<HealthStatus> {

@@ -22,7 +22,7 @@ use tokio::{
 };
 use xlb_control::api::{
     ApiError, BackendStatus, Change, Changed, Diff, DiffRequest, ExplainRequest, Explanation,
-    HealthStatus, ServiceStatus, Status,
+    HealthStatus, NatStatus, ServiceStatus, Status,
 };
 use xlb_control::config::limits::MAX_FILE_BYTES;
 
@@ -63,6 +63,12 @@ pub enum Command {
         Option<String>,
         oneshot::Sender<Result<Vec<HealthStatus>, String>>,
     ),
+    /// Connections under `full-nat` of a service, or of all, so many at most.
+    Nat(
+        Option<String>,
+        usize,
+        oneshot::Sender<Result<NatStatus, String>>,
+    ),
     /// A change at run time.
     Change(Change, Caller, oneshot::Sender<Result<Changed, String>>),
     /// Read the file again.
@@ -98,6 +104,7 @@ pub fn serve(path: &Path) -> anyhow::Result<(mpsc::Sender<Command>, mpsc::Receiv
         .route("/v1/services", get(services))
         .route("/v1/backends", get(backends))
         .route("/v1/health", get(health))
+        .route("/v1/nat", get(nat))
         .route("/v1/changes", post(change))
         .route("/v1/reload", post(reload))
         .route("/v1/explain", post(explain))
@@ -154,6 +161,20 @@ struct HealthQuery {
 async fn health(State(sender): Sender, Query(query): Query<HealthQuery>) -> Response {
     attempt(&sender, StatusCode::NOT_FOUND, |reply| {
         Command::Health(query.service, reply)
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NatQuery {
+    service: Option<String>,
+    limit: usize,
+}
+
+async fn nat(State(sender): Sender, Query(query): Query<NatQuery>) -> Response {
+    attempt(&sender, StatusCode::NOT_FOUND, |reply| {
+        Command::Nat(query.service, query.limit, reply)
     })
     .await
 }

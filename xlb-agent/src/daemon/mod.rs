@@ -381,6 +381,9 @@ impl Daemon {
             Command::Health(service, reply) => {
                 drop(reply.send(self.health_list(service.as_deref())));
             }
+            Command::Nat(service, limit, reply) => {
+                drop(reply.send(self.nat_status(service.as_deref(), limit)));
+            }
             Command::Change(change, caller, reply) => {
                 drop(reply.send(self.change(change, caller)));
             }

@@ -41,6 +41,12 @@ fn sources_of(config: &Config) -> &[IpAddr] {
 }
 
 impl Engine {
+    /// Source addresses with their numbers, those too that are no longer configured.
+    #[must_use]
+    pub fn sources(&self) -> &[(u32, IpAddr)] {
+        &self.sources
+    }
+
     /// Brings the tables of sources in line with the configuration. An address keeps its number, and
     /// so its connections their ports, also over a restart; one that is no longer configured gives no
     /// new connection a port, and keeps those that there are until its number is needed.

@@ -15,6 +15,7 @@ pub use self::error::ClientError;
 use super::{
     diff::{Diff, DiffRequest},
     explain::{ExplainRequest, Explanation},
+    nat::NatStatus,
     types::{BackendStatus, Change, Changed, HealthStatus, ServiceStatus, Status},
 };
 
@@ -85,6 +86,19 @@ impl Client {
                 self.get(&format!("/v1/health?service={name}")).await
             }
         }
+    }
+
+    /// `GET /v1/nat`: connections under `full-nat` of one service or of all, so many at most, and how many
+    /// ports are taken.
+    ///
+    /// # Errors
+    ///
+    /// As for every call, those of [`ClientError`].
+    pub async fn nat(&self, service: Option<&str>, limit: u32) -> Result<NatStatus, ClientError> {
+        let service = service.map_or_else(String::new, |name| {
+            format!("&service={}", encode_query_value(name))
+        });
+        self.get(&format!("/v1/nat?limit={limit}{service}")).await
     }
 
     /// `POST /v1/changes`: changes something at run time.

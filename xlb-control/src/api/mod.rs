@@ -3,9 +3,11 @@
 mod client;
 mod diff;
 mod explain;
+mod nat;
 mod types;
 
 pub use client::{Client, ClientError};
 pub use diff::*;
 pub use explain::*;
+pub use nat::*;
 pub use types::*;

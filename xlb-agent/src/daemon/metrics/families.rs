@@ -24,7 +24,8 @@ impl Collector for Sample {
         self.pools(&mut out)?;
         self.backends(&mut out)?;
         self.traffic(&mut out)?;
-        self.probes(&mut out)
+        self.probes(&mut out)?;
+        self.nat(&mut out)
     }
 }
 
@@ -121,6 +122,31 @@ impl Sample {
                 maps.try_for_each(|map| family.one(vec![("map", &map.name)], map.bytes as f64))
             },
         )
+    }
+
+    fn nat(&self, out: &mut Out<'_>) -> fmt::Result {
+        let taken = "Source ports of full-nat that are taken, by the state of their connection";
+        out.write(gauge("xlb_nat_ports_in_use", taken), |family| {
+            self.nat.iter().try_for_each(|source| {
+                let (address, protocol) = (source.source.to_string(), word(source.protocol));
+                source.by_state.iter().try_for_each(|(state, &count)| {
+                    let labels = vec![
+                        ("source", address.as_str()),
+                        ("protocol", &protocol),
+                        ("state", state),
+                    ];
+                    family.one(labels, count.into())
+                })
+            })
+        })?;
+        let all = "Source ports of full-nat that connections may have";
+        out.write(gauge("xlb_nat_ports", all), |family| {
+            self.nat.iter().try_for_each(|source| {
+                let (address, protocol) = (source.source.to_string(), word(source.protocol));
+                let labels = vec![("source", address.as_str()), ("protocol", &protocol)];
+                family.one(labels, source.ports.into())
+            })
+        })
     }
 
     fn services(&self, out: &mut Out<'_>) -> fmt::Result {

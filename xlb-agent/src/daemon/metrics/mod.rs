@@ -21,7 +21,7 @@ use tokio::{
 };
 use xlb_common::{maps::name, reason::Reason};
 use xlb_control::{
-    api::{BackendStatus, Counters, Status},
+    api::{BackendStatus, Counters, NatSourceStatus, Status},
     health::{Tally, Target},
 };
 
@@ -39,6 +39,8 @@ pub struct Sample {
     probes: Vec<Probes>,
     /// Packets by reason, but for those that are counted by attachment.
     reasons: Vec<(Reason, u64)>,
+    /// Ports of `full-nat`.
+    nat: Vec<NatSourceStatus>,
     reloads: Reloads,
     started: SystemTime,
 }
@@ -109,6 +111,7 @@ impl Daemon {
             traffic: self.traffic(),
             probes: self.probes_made(),
             reasons: reasons.unwrap_or_default().into_iter().collect(),
+            nat: self.nat_usage(),
             reloads: self.reloads,
             started: self.started_at,
         }

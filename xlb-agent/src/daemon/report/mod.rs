@@ -2,6 +2,7 @@
 
 mod backends;
 pub(super) mod drops;
+mod nat;
 pub(super) mod pinned;
 mod pools;
 mod services;

@@ -159,19 +159,51 @@ fn connections_that_share_ports_one_after_another_are_never_mixed_up() {
         let backends = BTreeSet::from(["backend1".to_owned(), "backend2".to_owned()]);
         assert_eq!(answered, backends);
     }
-    let listed = agent.cli(&["nat", "list", "v4"]);
+    list_one(&topology, &agent);
+    stop.store(true, Ordering::Relaxed);
+    drop(servers);
+}
+
+/// One connection that stays open is listed, and counted.
+fn list_one(topology: &Topology, agent: &Agent) {
+    let open = topology.client.ns.run(|| {
+        let stream = TcpStream::connect(target(false)).expect("a connection");
+        let mut line = String::new();
+        writeln!(&stream, "open").expect("send");
+        BufReader::new(&stream)
+            .read_line(&mut line)
+            .expect("an answer");
+        stream
+    });
+    let listed = agent.cli(&["nat", "list", "v4", "--limit", "1000", "-o", "json"]);
+    let client = open.local_addr().expect("an address").to_string();
     let listed = listed["connections"].as_array().expect("a list");
-    assert!(!listed.is_empty(), "closed connections keep their ports");
-    for connection in listed {
-        assert_eq!(connection["service"], "v4");
-        assert_eq!(connection["vip"], target(false).to_string());
-    }
-    let sources = agent.cli(&["nat", "sources"]);
+    let listed = listed.iter().find(|listed| listed["client"] == client);
+    let listed = listed.unwrap_or_else(|| panic!("{client} is not listed"));
+    assert_eq!(listed["service"], "v4");
+    assert_eq!(listed["vip"], target(false).to_string());
+    assert_eq!(listed["state"], "established");
+    assert!(listed["expires_in_s"].as_u64() > Some(3590), "{listed}");
+    let sources = agent.cli(&["nat", "sources", "-o", "json"]);
     let tcp4 = &sources["sources"][0];
     assert_eq!(tcp4["ports"], REUSED_PORTS);
     assert_eq!(tcp4["protocol"], "tcp");
-    stop.store(true, Ordering::Relaxed);
-    drop(servers);
+    assert_eq!(tcp4["by_state"]["established"], 1, "{tcp4}");
+    let source = topology.balancer.address(false);
+    let series = format!(
+        "xlb_nat_ports_in_use{{source=\"{source}\",protocol=\"tcp\",state=\"established\"}} 1"
+    );
+    let socket = agent.socket_path();
+    let socket = socket.to_string_lossy();
+    let curl = [
+        "curl",
+        "-sS",
+        "--unix-socket",
+        &socket,
+        "http://xlb/metrics",
+    ];
+    let metrics = topology.balancer.ns.exec(&curl);
+    assert!(metrics.contains(&series), "{metrics}");
 }
 
 /// Sends a tag twice and reads the answers, which name the backend.

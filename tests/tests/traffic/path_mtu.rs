@@ -60,6 +60,16 @@ fn a_backend_under_gue_learns_of_a_small_link_to_an_ipv6_client() {
     small_link_to_client("mtu-gue-6", "gue", true);
 }
 
+#[test]
+fn a_backend_under_full_nat_learns_of_a_small_link_to_an_ipv4_client() {
+    small_link_to_client("mtu-fnat-4", "full-nat", false);
+}
+
+#[test]
+fn a_backend_under_full_nat_learns_of_a_small_link_to_an_ipv6_client() {
+    small_link_to_client("mtu-fnat-6", "full-nat", true);
+}
+
 /// The router in front of the client has a small link to it, and says so to the VIP.
 fn small_link_to_client(label: &str, forward: &'static str, v6: bool) {
     let stage = Stage::build(label, Setting::new(forward, v6));
@@ -116,8 +126,23 @@ fn small_link_in_tunnel(label: &str, forward: &str, inner_bytes: u16, across: bo
 
 #[test]
 fn a_client_learns_of_a_small_link_behind_dnat() {
-    let topology = behind_a_router("mtu-behind", Replies::ViaBalancer, Some(SMALL_MTU));
-    let (agent, _server) = start(&topology, &config("dnat", PORT));
+    small_link_behind("mtu-behind", |_| config("dnat", PORT));
+}
+
+#[test]
+fn a_client_learns_of_a_small_link_behind_full_nat() {
+    small_link_behind("mtu-behind-fnat", |topology| {
+        let sources = [false, true].map(|v6| topology.balancer.address(v6).to_string());
+        let keys = format!("\nnat_source = {sources:?}\nnat_ports = \"1024-30000\"\n");
+        config("full-nat", PORT).replacen('\n', &keys, 1)
+    });
+}
+
+/// The router behind the balancer has a small link to the backends, and says so to the balancer or to
+/// the client.
+fn small_link_behind(label: &str, config: impl FnOnce(&Topology) -> String) {
+    let topology = behind_a_router(label, Replies::ViaBalancer, Some(SMALL_MTU));
+    let (agent, _server) = start(&topology, &config(&topology));
     for v6 in [false, true] {
         flows::iperf(&topology.client.ns, vip(v6), TRANSFER_BYTES, false);
         assert_eq!(known_mtu(&topology.client, vip(v6).ip()), SMALL_MTU);

@@ -285,8 +285,8 @@ fn ambiguous_replies(config: &Config, found: &mut Vec<Violation>) {
                 "services `{first}` and `{second}` both reach {example}{more} by `dnat`: its replies \
                  would not tell which service they belong to"
             ),
-            help: "give each service backends, or ports of the backends, of its own; `full-nat` will \
-                   allow this when it is built"
+            help: "give each service backends, or ports of the backends, of its own; or use \
+                   `full-nat`, which tells replies apart by port"
                 .to_owned(),
         });
     }

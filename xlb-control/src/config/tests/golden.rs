@@ -92,7 +92,7 @@ backends = [{ address = "2001:db8:1::7", port = 8080 }]
 14 | backends = [{ address = "2001:db8:1::7", port = 8080 }]
    | ^^^^^^^^
    |
-   = help: give each service backends, or ports of the backends, of its own; `full-nat` will allow this when it is built; the other is at xlb.toml:8:1"##
+   = help: give each service backends, or ports of the backends, of its own; or use `full-nat`, which tells replies apart by port; the other is at xlb.toml:8:1"##
     );
 }
 

@@ -121,7 +121,7 @@ fn refusals() {
         (
             vec![],
             add_service("api", "192.0.2.11", 80, "web"),
-            "services `api` and `front` both reach 10.0.1.1:80/tcp (and 1 more) by `dnat`: its replies would not tell which service they belong to; give each service backends, or ports of the backends, of its own; `full-nat` will allow this when it is built",
+            "services `api` and `front` both reach 10.0.1.1:80/tcp (and 1 more) by `dnat`: its replies would not tell which service they belong to; give each service backends, or ports of the backends, of its own; or use `full-nat`, which tells replies apart by port",
         ),
         // What makes the file's own backend come back is at odds with what was added meanwhile.
         (
@@ -131,7 +131,7 @@ fn refusals() {
                 add("spare", "10.0.1.1:80", 1),
             ],
             add("web", "10.0.1.1:80", 1),
-            "services `api` and `front` both reach 10.0.1.1:80/tcp by `dnat`: its replies would not tell which service they belong to; give each service backends, or ports of the backends, of its own; `full-nat` will allow this when it is built",
+            "services `api` and `front` both reach 10.0.1.1:80/tcp by `dnat`: its replies would not tell which service they belong to; give each service backends, or ports of the backends, of its own; or use `full-nat`, which tells replies apart by port",
         ),
     ];
     for (earlier, new, reason) in rows {

@@ -110,7 +110,7 @@ fn rules_between_the_parts() {
             "[[service]]\nname = \"api\"\nvip = \"192.0.2.11\"\nport = 443\nforward = \"dnat\"\npool = \"web\"\n",
             "services `api` and `web` both reach 10.0.1.7:8080/tcp by `dnat`: its replies would not tell which service they belong to",
             (20, 8),
-            "`full-nat` will allow this when it is built; the other is at xlb.toml:14:8",
+            "or use `full-nat`, which tells replies apart by port; the other is at xlb.toml:14:8",
         ),
         (
             "[[service]]\nname = \"api\"\nvip = \"192.0.2.11\"\nport = 443\nforward = \"dnat\"\nbackends = [{ address = \"10.0.1.7\", port = 8080 }]\n",

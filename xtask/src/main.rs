@@ -90,7 +90,8 @@ enum Command {
     Churn(churn::Options),
     /// Holds the program against a model of it, on configurations and frames that chance makes.
     ///
-    /// It needs root. What follows the command's name is passed on.
+    /// It needs root. What follows the command's name is passed on. With --parsers, what parses in user
+    /// space is fuzzed instead, guided by what inputs reach; that needs no root.
     ///
     /// Example: cargo xtask fuzz --frames 1000000
     #[command(verbatim_doc_comment)]

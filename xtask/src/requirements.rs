@@ -102,6 +102,12 @@ const KERNEL_TOOLS: [Tool; 5] = [
     ETHTOOL,
 ];
 
+/// What builds libFuzzer, for `cargo xtask fuzz --parsers`.
+const PARSER_TOOLS: [Tool; 1] = [Tool {
+    command: "c++",
+    package: "g++",
+}];
+
 /// What nginx balances connections with. Debian has it in a package of its own.
 const STREAM_MODULE: Tool = Tool {
     command: "nginx's stream module",
@@ -132,6 +138,11 @@ pub(crate) fn missing_bench_tools() -> Vec<Tool> {
 /// What `cargo xtask kernels` calls and is not on this machine.
 pub(crate) fn missing_kernel_tools() -> Vec<Tool> {
     missing_of(&KERNEL_TOOLS)
+}
+
+/// What `cargo xtask fuzz --parsers` calls and is not on this machine.
+pub(crate) fn missing_parser_tools() -> Vec<Tool> {
+    missing_of(&PARSER_TOOLS)
 }
 
 fn missing_of(tools: &[Tool]) -> Vec<Tool> {

@@ -10,7 +10,7 @@ use crate::{
     process::{self, say},
     requirements::{
         COMPILER_PACKAGES, LINKER_LLVM, LINKER_PACKAGES, LINKER_VERSION, Tool, missing_bench_tools,
-        missing_kernel_tools, missing_tools,
+        missing_kernel_tools, missing_parser_tools, missing_tools,
     },
     toolchain::{self, Missing, Toolchain},
     workspace,
@@ -99,6 +99,11 @@ pub(crate) fn ensure_bench_tools() -> Result<()> {
 /// Makes sure that all is there that boots kernels.
 pub(crate) fn ensure_kernel_tools() -> Result<()> {
     ensure("To boot kernels takes", missing_kernel_tools)
+}
+
+/// Makes sure that all is there that builds the fuzzers of parsers.
+pub(crate) fn ensure_parser_tools() -> Result<()> {
+    ensure("To fuzz parsers takes", missing_parser_tools)
 }
 
 fn ensure(who_needs: &str, missing: impl Fn() -> Vec<Tool>) -> Result<()> {

@@ -98,7 +98,18 @@ pub fn serve(path: &Path) -> anyhow::Result<(mpsc::Sender<Command>, mpsc::Receiv
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
         .with_context(|| format!("set the mode of {}", path.display()))?;
     let (sender, receiver) = mpsc::channel(COMMANDS_WAITING);
-    let router = Router::new()
+    let router = router(sender.clone()).into_make_service_with_connect_info::<Caller>();
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the control API has ended");
+        }
+    });
+    Ok((sender, receiver))
+}
+
+/// The API's paths, whose commands go to `sender`.
+pub fn router(sender: mpsc::Sender<Command>) -> Router {
+    Router::new()
         .route("/metrics", get(metrics::answer))
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
@@ -112,14 +123,7 @@ pub fn serve(path: &Path) -> anyhow::Result<(mpsc::Sender<Command>, mpsc::Receiv
             "/v1/diff",
             post(diff).layer(DefaultBodyLimit::max(MAX_CONFIG_BODY_BYTES)),
         )
-        .with_state(sender.clone())
-        .into_make_service_with_connect_info::<Caller>();
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "the control API has ended");
-        }
-    });
-    Ok((sender, receiver))
+        .with_state(sender)
 }
 
 /// Removes the socket of an agent that was killed; the lock says that none runs. What is no socket

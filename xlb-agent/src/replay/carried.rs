@@ -10,7 +10,7 @@ use xlb_control::{api::ExplainRequest, config::Protocol};
 
 /// An IP packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Carried {
+pub struct Carried {
     source: IpAddr,
     destination: IpAddr,
     what: What,
@@ -58,7 +58,7 @@ const INIT: u8 = 1;
 impl Carried {
     /// The IP packet of an Ethernet frame; `None` if it carries none.
     #[must_use]
-    pub(super) fn of_frame(frame: &[u8]) -> Option<Self> {
+    pub fn of_frame(frame: &[u8]) -> Option<Self> {
         Self::of(&LaxSlicedPacket::from_ethernet(frame).ok()?)
     }
 
@@ -95,7 +95,7 @@ impl Carried {
     /// The packet by which xlb decides: of an ICMP error the one that it is about, as its other end
     /// would send it.
     #[must_use]
-    pub(super) fn flow(&self) -> Option<ExplainRequest> {
+    pub fn flow(&self) -> Option<ExplainRequest> {
         match &self.what {
             What::Flow {
                 protocol,

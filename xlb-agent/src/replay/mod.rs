@@ -10,7 +10,7 @@
 
 mod bench;
 pub mod capture;
-mod carried;
+pub mod carried;
 mod hops;
 mod line;
 mod sandbox;

@@ -8,7 +8,7 @@ use cargo_metadata::{Metadata, MetadataCommand};
 use crate::{
     build, licences,
     process::{self, say, shown},
-    structure, workspace,
+    setup, structure, workspace,
 };
 
 /// One check: what it is called, how to see its failure again, and the check itself.
@@ -57,6 +57,11 @@ fn steps() -> Vec<Step> {
             command.args(["fmt", "--check"]);
             command
         }),
+        command_step("Formatting of the fuzzers", {
+            let mut command = fuzzers("fmt");
+            command.arg("--check");
+            command
+        }),
         // The crates of the host include the objects, so these come before their lints.
         Step {
             name: "The eBPF objects, and that they can't panic",
@@ -76,6 +81,19 @@ fn steps() -> Vec<Step> {
             command
         }),
         command_step("Lints of the eBPF crate", ebpf_lints()),
+        Step {
+            name: "A compiler for the fuzzers",
+            reproduce: "cargo xtask fuzz --parsers".to_owned(),
+            run: Box::new(setup::ensure_parser_tools),
+        },
+        command_step("Lints of the fuzzers", {
+            let mut command = fuzzers("clippy");
+            command
+                .arg("--target-dir")
+                .arg(workspace::target_dir())
+                .args(["--", "-D", "warnings"]);
+            command
+        }),
         command_step("Documentation", {
             let mut command = build::host_cargo();
             command.args([
@@ -99,6 +117,15 @@ fn steps() -> Vec<Step> {
             run: Box::new(check_structure),
         },
     ]
+}
+
+/// A command of cargo on the crate of the fuzzers, which is apart from the workspace.
+fn fuzzers(command: &str) -> Command {
+    let mut cargo = build::host_cargo();
+    cargo
+        .args([command, "--manifest-path"])
+        .arg(workspace::root().join("tests/fuzz/Cargo.toml"));
+    cargo
 }
 
 fn command_step(name: &'static str, mut command: Command) -> Step {

@@ -22,7 +22,7 @@ use xlb_control::{
     api::Change,
     config::{
         Config, Decapsulation, check_invariants,
-        overrides::{apply, record},
+        overrides::{Touched, apply, record, record_on},
     },
 };
 
@@ -156,21 +156,29 @@ async fn answer(mut commands: mpsc::Receiver<Command>) {
     };
     let file = loaded.config;
     let mut changes: Vec<Change> = Vec::new();
+    let mut merged = apply(&file, &changes);
     while let Some(command) = commands.recv().await {
         match command {
             Command::Change(change, _, reply) => {
                 let before = changes.clone();
-                let done = record(&mut changes, change, &file);
-                if done.is_err() {
-                    assert_eq!(changes, before);
+                let expected = record(&mut before.clone(), change.clone(), &file);
+                let done = record_on(&mut changes, change, &file, &mut merged);
+                match &done {
+                    Ok((_, Touched::Services)) => merged = apply(&file, &changes),
+                    Ok((_, Touched::Pool { .. })) => {}
+                    Err(_) => assert_eq!(changes, before),
                 }
-                let merged = apply(&file, &changes);
+                assert_eq!(merged, apply(&file, &changes));
                 assert_eq!(check_invariants(&merged.config), Vec::<String>::new());
                 assert_eq!(merged.stale, Vec::new());
+                let done = done.map(|(changed, _)| changed);
+                assert_eq!(done, expected);
                 drop(reply.send(done));
             }
             Command::Diff(request, reply) => {
-                let refused = request.config.map(|config| Config::parse(&config.name, &config.text));
+                let refused = request
+                    .config
+                    .map(|config| Config::parse(&config.name, &config.text));
                 drop(reply.send(Err(format!("{:?}", refused.is_some()))));
             }
             Command::Explain(packet, reply) => {
@@ -182,6 +190,7 @@ async fn answer(mut commands: mpsc::Receiver<Command>) {
             | Command::Services(_)
             | Command::Backends(_)
             | Command::Health(..)
+            | Command::Nat(..)
             | Command::Reload(..) => {}
         }
     }

@@ -17,7 +17,9 @@ use crate::{
         ALL_FEATURES, BACKEND_PORT, CLIENT_PORT, Kind, SAME, backend_address, backend_mac, client,
         egress_mac,
     },
+    odd,
     rig::Rig,
+    vlan,
 };
 
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
@@ -357,5 +359,58 @@ fn errors_about_a_clients_packets_go_to_that_client() {
             let input = error(too_big(kind.v6), &other, quote(&other, 8));
             rig.check("a stranger's", &input.bytes(), &passed(&input));
         }
+    }
+}
+
+#[test]
+fn what_stands_between_the_headers_is_kept_both_ways() {
+    for kind in kinds() {
+        let rig = rig(kind, ALL_FEATURES, 1);
+        for between in odd::kept(kind.v6) {
+            let request = kind.request();
+            let input = between.within(&request);
+            let output = between.within(&forwarded(kind, &request, FIRST_PORT));
+            let mut expected = Expected::forwarded(&request, kind.counter(), output);
+            expected.counters[0].1.bytes = input.len() as u64;
+            rig.check(&format!("{kind:?} {between:?}"), &input, &expected);
+
+            let reply = reply(kind, FIRST_PORT, payload(kind));
+            let sent = reply.with(|frame| {
+                frame.source_mac = egress_mac(SAME);
+                frame.destination_mac = CLIENT_MAC;
+                frame.source = kind.vip();
+                frame.destination = SocketAddr::new(client(kind.v6), CLIENT_PORT);
+                frame.ttl -= 1;
+            });
+            let input = between.within(&reply);
+            let counters = AttachmentCounters {
+                reply_packets: 1,
+                reply_bytes: input.len() as u64,
+                ..AttachmentCounters::default()
+            };
+            let expected = Expected {
+                action: TX,
+                bytes: Some(between.within(&sent)),
+                reasons: Vec::new(),
+                counters: vec![(kind.counter(), counters)],
+            };
+            rig.check(&format!("reply of {kind:?} {between:?}"), &input, &expected);
+        }
+    }
+}
+
+#[test]
+fn tags_are_kept_both_ways() {
+    for kind in kinds() {
+        let rig = rig(kind, ALL_FEATURES, 1);
+        let request = kind.request();
+        assert_eq!(vlan::check(&rig, "a request", &request.bytes()), TX);
+        let reply = reply(kind, FIRST_PORT, payload(kind));
+        assert_eq!(vlan::check(&rig, "a reply", &reply.bytes()), TX);
+        let about = answer(kind);
+        let error = error(too_big(kind.v6), &about, quote(&about, 8));
+        assert_eq!(vlan::check(&rig, "an error", &error.bytes()), TX);
+        let other = reply.with(|frame| frame.destination.set_port(FIRST_PORT + 1));
+        vlan::check(&rig, "the host's own", &other.bytes());
     }
 }

@@ -172,7 +172,7 @@ fn lengthen(frame: &mut [u8], at: usize, by: usize) {
     frame[at..at + 2].copy_from_slice(&length.to_be_bytes());
 }
 
-fn kept(v6: bool) -> impl Iterator<Item = Between> {
+pub(crate) fn kept(v6: bool) -> impl Iterator<Item = Between> {
     KEPT.iter()
         .copied()
         .filter(move |between| between.is_v6() == v6)

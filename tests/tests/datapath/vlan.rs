@@ -43,7 +43,7 @@ fn rig() -> Rig {
 }
 
 /// Runs a frame with each of the tags, and without, and holds what comes of it against one another.
-fn check(rig: &Rig, name: &str, frame: &[u8]) -> u32 {
+pub(crate) fn check(rig: &Rig, name: &str, frame: &[u8]) -> u32 {
     let without = rig.run(frame);
     for tags in TAGS {
         let name = format!("{name} in {tags:02x?}");

@@ -11,15 +11,15 @@ use xlb_common::{
 
 use crate::{
     check::{Expected, TX},
-    frame::{Carries, Frame},
-    icmp::{QUOTED, answer, error, errors, quote, too_big},
+    frame::{Carries, ETHERNET_BYTES, Frame},
+    icmp::{self, QUOTED, answer, error, errors, quote},
     kinds::{
-        ALL_FEATURES, BACKEND_PORT, CLIENT_PORT, Kind, SAME, backend_address, backend_mac, client,
-        egress_mac,
+        ALL_FEATURES, BACKEND_PORT, CLIENT_PORT, Kind, MTU, SAME, backend_address, backend_mac,
+        client, egress_mac,
     },
     odd,
     rig::Rig,
-    vlan,
+    too_big, vlan,
 };
 
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
@@ -280,7 +280,7 @@ fn errors_about_a_backends_packets_go_to_that_backend() {
     for kind in kinds() {
         let rig = rig(kind, ALL_FEATURES, 1);
         let about = answer(kind);
-        let any = error(too_big(kind.v6), &about, quote(&about, 8));
+        let any = error(icmp::too_big(kind.v6), &about, quote(&about, 8));
         let expected = Expected::dropped(Reason::NatUnknown);
         rig.check("no connection", &any.bytes(), &expected);
         check_request(&rig, kind, &kind.request(), FIRST_PORT);
@@ -306,7 +306,7 @@ fn errors_about_a_backends_packets_go_to_that_backend() {
         }
         // What it quotes is of another client.
         let other = about.with(|frame| frame.destination.set_port(CLIENT_PORT + 1));
-        let input = error(too_big(kind.v6), &other, quote(&other, 8));
+        let input = error(icmp::too_big(kind.v6), &other, quote(&other, 8));
         let expected = Expected::dropped(Reason::NatUnknown);
         rig.check("another flow", &input.bytes(), &expected);
     }
@@ -318,7 +318,7 @@ fn errors_about_a_clients_packets_go_to_that_client() {
         let rig = rig(kind, ALL_FEATURES, 1);
         let request = kind.request().with(|frame| frame.carries = payload(kind));
         let about = forwarded(kind, &request, FIRST_PORT);
-        let any = error(too_big(kind.v6), &about, quote(&about, 8));
+        let any = error(icmp::too_big(kind.v6), &about, quote(&about, 8));
         let passed = |input: &Frame| Expected::passed(Reason::NotForService, &input.bytes());
         rig.check("no connection", &any.bytes(), &passed(&any));
         check_request(&rig, kind, &kind.request(), FIRST_PORT);
@@ -356,7 +356,7 @@ fn errors_about_a_clients_packets_go_to_that_client() {
             |frame| frame.destination.set_port(7),
         ] {
             let other = about.with(change);
-            let input = error(too_big(kind.v6), &other, quote(&other, 8));
+            let input = error(icmp::too_big(kind.v6), &other, quote(&other, 8));
             rig.check("a stranger's", &input.bytes(), &passed(&input));
         }
     }
@@ -408,9 +408,48 @@ fn tags_are_kept_both_ways() {
         let reply = reply(kind, FIRST_PORT, payload(kind));
         assert_eq!(vlan::check(&rig, "a reply", &reply.bytes()), TX);
         let about = answer(kind);
-        let error = error(too_big(kind.v6), &about, quote(&about, 8));
+        let error = error(icmp::too_big(kind.v6), &about, quote(&about, 8));
         assert_eq!(vlan::check(&rig, "an error", &error.bytes()), TX);
         let other = reply.with(|frame| frame.destination.set_port(FIRST_PORT + 1));
         vlan::check(&rig, "the host's own", &other.bytes());
+    }
+}
+
+/// Between interfaces of different MTUs, the program is the router that says so.
+#[test]
+fn what_does_not_fit_the_interface_is_answered_both_ways() {
+    for kind in kinds() {
+        let rig = rig(kind, ALL_FEATURES, 1);
+        let mtu = usize::from(MTU);
+        let largest = too_big::request(kind, mtu);
+        check_request(&rig, kind, &largest, FIRST_PORT);
+        let back = largest.with(|frame| {
+            frame.source_mac = backend_mac(kind.number());
+            frame.source = SocketAddr::new(kind.backend(), BACKEND_PORT);
+            frame.destination = SocketAddr::new(source(kind.v6), FIRST_PORT);
+            frame.payload.push(7);
+        });
+        for (name, input) in [
+            ("a request", too_big::request(kind, mtu + 1)),
+            ("a reply", back),
+        ] {
+            let most = if kind.v6 { 1280 - 48 } else { 576 - 28 };
+            let message = Frame {
+                source_mac: input.destination_mac,
+                destination_mac: input.source_mac,
+                source: input.destination,
+                destination: input.source,
+                ttl: 64,
+                carries: too_big::says(kind.v6, mtu),
+                payload: input.bytes()[ETHERNET_BYTES..][..most].to_vec(),
+            };
+            let expected = Expected {
+                action: TX,
+                bytes: Some(too_big::made(&message)),
+                reasons: vec![Reason::TooBigAnswered],
+                counters: Vec::new(),
+            };
+            rig.check(&format!("{name} {kind:?}"), &input.bytes(), &expected);
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::limits::NAME_BYTES;
 pub use crate::{
     endpoint::{Endpoint4, Endpoint6, EndpointTarget, Entry4, Entry6},
     flow::FlowKey,
-    next_hop::{Egress, NextHop},
+    next_hop::{Egress, NextHop, vlan_of, vlan_tag},
 };
 
 /// Version of the layout, and the name of its directory below the pin directory.
@@ -137,6 +137,9 @@ pub mod feature {
     /// Forwarding by `full-nat`, and the way back of its replies.
     pub const FULL_NAT: u32 = 1 << 14;
 
+    /// Packets may leave by VLAN devices, with their tag.
+    pub const VLAN: u32 = 1 << 15;
+
     /// Every feature with its name.
     pub const ALL: &[(u32, &str)] = &[
         (IPV4, "ipv4"),
@@ -154,6 +157,7 @@ pub mod feature {
         (SCTP, "sctp"),
         (MIXED, "mixed"),
         (FULL_NAT, "full-nat"),
+        (VLAN, "vlan"),
     ];
 
     /// All of them.

@@ -66,13 +66,32 @@ pub struct Egress {
     pub mac: [u8; 6],
     /// Largest IP packet that it takes, in bytes; 0: not known, and nothing fits in an outer header.
     pub mtu: u16,
-    /// The kernel's number of the interface. 0: the entry is not used.
+    /// The kernel's number of the interface; of a VLAN device that of the one that it is on top of. 0:
+    /// the entry is not used.
     pub ifindex: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The VLAN tag that frames leave with, as it stands in memory: see [`vlan_tag`]. 0: that with which
+    /// they came, if any.
+    pub tag: u32,
 }
 
 const _: () = assert!(size_of::<Egress>() == 16);
+
+/// The tag of a VLAN device, as it stands in memory: its type and its VLAN, of priority 0.
+#[must_use]
+pub const fn vlan_tag(ether_type: u16, vlan: u16) -> u32 {
+    let ([a, b], [c, d]) = (ether_type.to_be_bytes(), vlan.to_be_bytes());
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+/// The VLAN of such a tag, if there is one.
+#[must_use]
+pub const fn vlan_of(tag: u32) -> Option<u16> {
+    let [_, _, c, d] = tag.to_ne_bytes();
+    match tag {
+        0 => None,
+        _ => Some(u16::from_be_bytes([c, d]) & 0x0fff),
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -85,5 +104,12 @@ mod tests {
         assert_eq!(hop.mac_high().to_le_bytes(), [2, 0, 0, 1]);
         assert_eq!(hop.mac_low().to_le_bytes(), [2, 3]);
         assert!(hop.is_known() && !NextHop::NONE.is_known());
+    }
+
+    #[test]
+    fn a_tag_stands_as_on_the_wire() {
+        let tag = vlan_tag(0x88a8, 0x0abc);
+        assert_eq!(tag.to_ne_bytes(), [0x88, 0xa8, 0x0a, 0xbc]);
+        assert_eq!((vlan_of(tag), vlan_of(0)), (Some(0x0abc), None));
     }
 }

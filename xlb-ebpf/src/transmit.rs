@@ -15,6 +15,7 @@ use crate::{
     frame::{Frame, Layout},
     globals,
     maps::{self, EGRESS, EGRESS_DEVICES, EVENTS},
+    vlan,
 };
 
 /// Where a frame goes, and by which interface.
@@ -43,9 +44,13 @@ fn hop(next: NextHop) -> Result<Hop, Reason> {
     Ok(Hop { next, egress })
 }
 
-/// Sends a frame to a next hop: back out of the interface that it came in on, or out of another.
+/// Sends a frame to a next hop: back out of the interface that it came in on, or out of another. By a
+/// VLAN device, it gets the tag of that.
 #[inline(always)]
 pub fn transmit(frame: &mut Frame<'_, impl Layout>, hop: &Hop) -> Result<u32, Reason> {
+    if globals::has(feature::VLAN) && hop.egress.tag != 0 {
+        vlan::insert(frame, hop.egress.tag)?;
+    }
     let ethernet = frame.at_mut::<EthernetHeader>(0)?;
     let [a, b, c, d, e, f] = hop.egress.mac;
     ethernet.destination_high = hop.next.mac_high();
@@ -135,6 +140,10 @@ fn by_fib<F: Family>(
     }
     if !globals::has(feature::REDIRECT) {
         return Err(Reason::ClientUnroutable);
+    }
+    // It may be a VLAN device, which can't be redirected to; the agent's next hop can.
+    if globals::has(feature::VLAN) {
+        return Err(Reason::ClientUnresolved);
     }
     // SAFETY: the helper takes numbers.
     Ok(unsafe { bpf_redirect(request.ifindex, 0) } as u32)

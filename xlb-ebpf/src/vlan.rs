@@ -17,7 +17,7 @@ use xlb_common::{
 };
 
 use crate::{
-    frame::Frame,
+    frame::{Frame, Layout},
     ways::{self, Handover, conclude},
 };
 
@@ -128,6 +128,16 @@ pub fn put_back(ctx: &XdpContext, action: u32) -> u32 {
         Ok(()) => action,
         Err(reason) => conclude(reason),
     }
+}
+
+/// Makes room for the tag of a VLAN device and writes it, in place of those that the frame came with. The
+/// addresses before it are still to be written.
+#[inline(always)]
+pub fn insert(frame: &mut Frame<'_, impl Layout>, tag: u32) -> Result<(), Reason> {
+    note(Tags::default());
+    frame.grow_front(TAG_BYTES)?;
+    frame.at_mut::<Word>(TAGS)?.0 = tag;
+    Ok(())
 }
 
 #[inline(always)]

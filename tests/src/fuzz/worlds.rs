@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use xlb_common::{
     flow::FlowKey,
-    maps::{backend_flag, feature, forward, protocol, service_state},
+    maps::{backend_flag, feature, forward, protocol, service_state, vlan_tag},
     record::{CONFIRMED, FlowValue, TOMBSTONE},
     slot::SlotWord,
 };
@@ -59,6 +59,7 @@ pub(super) fn world(random: &mut Random, now_s: u32) -> World {
             mac: [2, 0, 0, 2, 0, 1 + index],
             mtu: random.pick(&MTUS),
             ifindex: if index == 0 { 1 } else { 98 + u32::from(index) },
+            tag: random.pick(&[0, 0, 0, vlan_tag(0x8100, 20), vlan_tag(0x88a8, 4094)]),
         })
         .collect();
     let mut world = World {
@@ -311,6 +312,7 @@ fn features(random: &mut Random, world: &World) -> u32 {
     needs(any(&|it| it.forward == forward::GUE), feature::GUE);
     needs(any(&|it| it.forward == forward::LOCAL), feature::LOCAL);
     needs(world.interfaces.len() > 1, feature::REDIRECT);
+    needs(world.interfaces.iter().any(|it| it.tag != 0), feature::VLAN);
     needs(
         any(&|it| it.has(service_state::CLIENT_IP)),
         feature::CLIENT_IP,

@@ -10,6 +10,7 @@ mod passage;
 mod receiver;
 mod traffic;
 mod verifier;
+mod vlans;
 
 use std::{
     fs::File,
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use passage::Passage;
 use receiver::Receiver;
+use vlans::Vlans;
 
 /// Where findings go.
 const FINDINGS: &str = "/dev/ttyS1";
@@ -81,6 +83,16 @@ fn checks() -> Vec<Check> {
             ("gue", Receiver::Kernel),
         ] {
             checks.push(Passage::new(forward, receiver, v6).into_check());
+        }
+    }
+    for v6 in [false, true] {
+        for (client, backends) in [(10, 10), (10, 20), (0, 20)] {
+            let vlans = Vlans {
+                client,
+                backends,
+                v6,
+            };
+            checks.push(vlans.into_check());
         }
     }
     // What takes longest comes last.

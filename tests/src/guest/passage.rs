@@ -148,7 +148,7 @@ check = {{ type = "tcp", port = {WEB_PORT}, interval = "1s", timeout = "1s", ris
 }
 
 /// Packets that were sent to backends, by all services.
-fn forwarded(agent: &Agent) -> u64 {
+pub(super) fn forwarded(agent: &Agent) -> u64 {
     let services: Value = agent.cli(&["service", "list", "-o", "json"]);
     let services = services.as_array().into_iter().flatten();
     services

@@ -50,6 +50,8 @@ pub struct Model {
     /// Time in seconds of `CLOCK_MONOTONIC`.
     pub now_s: u32,
     pub(super) events: Vec<Reason>,
+    /// Whether the frame leaves with the tags that it came with.
+    pub(super) keeps_tags: bool,
 }
 
 /// A frame that leaves.
@@ -81,6 +83,7 @@ impl Model {
             last_miss_s: HashMap::new(),
             now_s: 0,
             events: Vec::new(),
+            keeps_tags: true,
         }
     }
 
@@ -89,8 +92,11 @@ impl Model {
         self.now_s = now_s;
         self.events.clear();
         let outcome = tags::taken_off(frame).and_then(|(tags, without)| {
+            self.keeps_tags = true;
             let mut sent = self.judge(&without)?;
-            tags::put_back(&tags, &mut sent.frame);
+            if self.keeps_tags {
+                tags::put_back(&tags, &mut sent.frame);
+            }
             Ok(sent)
         });
         let mut reasons = std::mem::take(&mut self.events);

@@ -7,20 +7,24 @@ use xlb_common::{
     reason::{Action, Reason},
 };
 
-use super::{balance::Model, world::Way};
+use super::{balance::Model, tags, world::Way};
 
 /// The kernel's number of the interface that frames come in on.
 const INGRESS: u32 = 1;
 
 impl Model {
     /// Addresses a frame to its next hop (RFC 894, RFC 2464).
-    pub(super) fn leave(&self, frame: &mut [u8], way: Way) -> Result<Action, Reason> {
+    pub(super) fn leave(&mut self, frame: &mut Vec<u8>, way: Way) -> Result<Action, Reason> {
         let place = usize::from(way.egress).checked_sub(1);
-        let interface = place
+        let interface = *place
             .and_then(|place| self.world.interfaces.get(place))
             .ok_or(Reason::Inconsistent)?;
         frame[..6].copy_from_slice(&way.mac);
         frame[6..12].copy_from_slice(&interface.mac);
+        if self.world.has(feature::VLAN) && interface.tag != 0 {
+            tags::put_back(&interface.tag.to_ne_bytes(), frame);
+            self.keeps_tags = false;
+        }
         if self.world.has(feature::REDIRECT) && interface.ifindex != INGRESS {
             Ok(Action::Redirect)
         } else {

@@ -41,6 +41,8 @@ pub struct Interface {
     pub mtu: u16,
     /// The kernel's number.
     pub ifindex: u32,
+    /// The tag that frames leave with, as it stands in memory; 0: those that they came with.
+    pub tag: u32,
 }
 
 /// A virtual address with its port.

@@ -40,13 +40,7 @@ impl Rig {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace for this thread");
         let mut rig = Self { ebpf, _ways: ways };
         for egress in [SAME, OTHER] {
-            let value = Egress {
-                mac: egress_mac(egress),
-                mtu: MTU,
-                ifindex: if egress == SAME { LOOPBACK } else { 99 },
-                reserved: 0,
-            };
-            rig.put::<_, 16>(name::EGRESS, egress.into(), &value);
+            rig.put_egress(egress, |_| {});
         }
         let devices = rig.ebpf.map_mut(name::EGRESS_DEVICES).expect("the map");
         let mut devices = DevMap::try_from(devices).expect("a map of devices");
@@ -135,6 +129,18 @@ impl Rig {
         let entries = self.array::<64>(name::NAT_PORTS);
         let index = nat::index(0, is_udp, port);
         entries.get(&index, 0).expect("an entry")[4]
+    }
+
+    /// Changes an interface that packets leave by.
+    pub(crate) fn put_egress(&mut self, egress: u16, change: impl FnOnce(&mut Egress)) {
+        let mut value = Egress {
+            mac: egress_mac(egress),
+            mtu: MTU,
+            ifindex: if egress == SAME { LOOPBACK } else { 99 },
+            tag: 0,
+        };
+        change(&mut value);
+        self.put::<_, 16>(name::EGRESS, egress.into(), &value);
     }
 
     pub(crate) fn put_service(&mut self, kind: Kind, service: &Service) {

@@ -1,16 +1,16 @@
 //! Frames with VLAN tags: what comes of them is what comes of the same frames without, with their tags.
 
 use xlb_common::{
-    maps::{NextHop, forward, protocol, service_state},
+    maps::{NextHop, feature, forward, protocol, service_state, vlan_tag},
     reason::Reason,
 };
 
 use crate::{
-    check::{DROP, Expected, TX, hex},
+    check::{DROP, Expected, REDIRECT, TX, hex},
     forwarding,
     frame::{Carries, Frame, sum_header, verify_checksums},
     icmp,
-    kinds::{ALL_FEATURES, Kind, SAME, client, to_vip},
+    kinds::{ALL_FEATURES, Kind, OTHER, SAME, backend, backend_mac, client, to_vip},
     replies,
     rig::Rig,
     too_big,
@@ -31,6 +31,13 @@ const TAGS: [&[u8]; 6] = [
 
 fn tagged(frame: &[u8], tags: &[u8]) -> Vec<u8> {
     [&frame[..12], tags, &frame[12..]].concat()
+}
+
+/// A router's word about an answer of a service's backend.
+fn error_of(kind: Kind) -> Vec<u8> {
+    let answer = icmp::answer(kind);
+    let quoted = icmp::quote(&answer, usize::MAX);
+    icmp::error(icmp::too_big(kind.v6), &answer, quoted).bytes()
 }
 
 fn rig() -> Rig {
@@ -94,13 +101,8 @@ fn what_is_sent_keeps_its_tags() {
         assert_eq!(check(&rig, &name, &segment.bytes()), TX);
         let echo = to_vip(kind.vip(), Carries::EchoRequest);
         assert_eq!(check(&rig, &format!("echo to {name}"), &echo.bytes()), TX);
-        let error = icmp::error(
-            icmp::too_big(kind.v6),
-            &icmp::answer(kind),
-            icmp::quote(&icmp::answer(kind), usize::MAX),
-        );
         assert_eq!(
-            check(&rig, &format!("error about {name}"), &error.bytes()),
+            check(&rig, &format!("error about {name}"), &error_of(kind)),
             TX
         );
         if kind.forward == forward::DNAT {
@@ -172,4 +174,68 @@ fn a_tagged_packet_that_is_dropped_leaves_no_tags_to_the_next() {
     let answer = rig.run(&echo).bytes;
     rig.check("refused", &refused, &Expected::dropped(Reason::AllDown));
     assert_eq!(hex(&rig.run(&echo).bytes), hex(&answer));
+}
+
+/// By a VLAN device, a frame leaves with the tag of that, whatever it came with.
+#[test]
+fn by_a_vlan_device_its_tag_takes_the_place_of_others() {
+    let mut rig = rig();
+    const DEVICE: [u8; 4] = [0x88, 0xa8, 0x0f, 0xfe];
+    for (egress, action) in [(SAME, TX), (OTHER, REDIRECT)] {
+        rig.put_egress(egress, |value| value.tag = vlan_tag(0x88a8, 4094));
+        for v6 in [false, true] {
+            let bits = if v6 { 64 } else { 24 };
+            rig.put_route(client(v6), bits, NextHop::new(CLIENT_MAC, egress));
+        }
+        for kind in Kind::all() {
+            let mut value = backend(kind.v6, kind.number());
+            value.next_hop = NextHop::new(backend_mac(kind.number()), egress).0;
+            let request = kind.request();
+            rig.put_egress(egress, |_| {});
+            rig.put_backend(kind.number(), &value);
+            let output = rig.run(&request.bytes()).bytes;
+            let answer = rig.run(&error_of(kind)).bytes;
+            let reply = rig.run(&replies::reply(kind).bytes()).bytes;
+            rig.put_egress(egress, |value| value.tag = vlan_tag(0x88a8, 4094));
+            for tags in [&[][..]].into_iter().chain(TAGS) {
+                let name = format!("{kind:?} in {tags:02x?} by {egress}");
+                let mut expected =
+                    Expected::forwarded(&request, kind.counter(), tagged(&output, &DEVICE));
+                expected.action = action;
+                rig.check(&name, &tagged(&request.bytes(), tags), &expected);
+                let error = rig.run(&tagged(&error_of(kind), tags));
+                assert_eq!(error.action, action, "{name}: error");
+                assert_eq!(
+                    hex(&error.bytes),
+                    hex(&tagged(&answer, &DEVICE)),
+                    "{name}: error"
+                );
+                if kind.forward == forward::DNAT {
+                    let sent = rig.run(&tagged(&replies::reply(kind).bytes(), tags));
+                    assert_eq!(sent.action, action, "{name}: reply");
+                    assert_eq!(
+                        hex(&sent.bytes),
+                        hex(&tagged(&reply, &DEVICE)),
+                        "{name}: reply"
+                    );
+                }
+                // What is answered goes back where it came from.
+                let echo = to_vip(kind.vip(), Carries::EchoRequest).bytes();
+                let answered = rig.run(&tagged(&echo, tags)).bytes;
+                assert_eq!(answered[12..12 + tags.len()], *tags, "{name}: echo");
+            }
+        }
+    }
+}
+
+/// Without the feature, the word of the interface is not looked at.
+#[test]
+fn without_vlan_devices_nothing_is_inserted() {
+    let mut rig = Rig::new(ALL_FEATURES & !feature::VLAN);
+    rig.put_egress(SAME, |value| value.tag = vlan_tag(0x8100, 20));
+    let kind = Kind::new(false, protocol::TCP, forward::L2_DSR);
+    let request = kind.request();
+    let output = kind.forwarded(&request).bytes();
+    let expected = Expected::forwarded(&request, kind.counter(), output);
+    rig.check("without", &request.bytes(), &expected);
 }

@@ -15,7 +15,11 @@ use xlb_control::{
 };
 
 use super::{
-    Daemon, api::Caller, files, interfaces::Interfaces, known, now_s, spec, state, warn_of_stale,
+    Daemon,
+    api::Caller,
+    files,
+    interfaces::{Interfaces, Names},
+    known, now_s, spec, state, warn_of_stale,
     world::NextHops,
 };
 use crate::{diff, engine::Pools, plan::Intent};
@@ -147,10 +151,11 @@ impl Daemon {
     fn take_over(&mut self, file: Config, changes: Vec<Change>) -> anyhow::Result<()> {
         let merged = overrides::apply(&file, &changes);
         self.vips.prepare(&merged.config)?;
-        let interfaces = if file.dataplane.interfaces == self.file.dataplane.interfaces {
+        let names = Names::from(&file.dataplane);
+        let interfaces = if names == Names::from(&self.file.dataplane) {
             None
         } else {
-            Some(self.take_interfaces(&file.dataplane.interfaces)?)
+            Some(self.take_interfaces(names)?)
         };
         warn_of_stale(&merged);
         let intents = self.intents_of(&merged.admin, &self.merged.admin);

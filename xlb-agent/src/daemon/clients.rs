@@ -119,7 +119,7 @@ impl Daemon {
     /// Has the kernel find the neighbours that replies to these destinations go to.
     pub(super) fn on_missed(&mut self, destinations: &BTreeSet<IpAddr>) {
         let tables = self.tables.borrow().clone();
-        let allowed = self.interfaces.view.indexes();
+        let allowed = self.interfaces.ways_out();
         let missed = destinations
             .iter()
             .flat_map(|destination| netlink::wanted(&tables, *destination, &allowed))

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use nix::net::if_::if_indextoname;
+use xlb_common::maps::vlan_of;
 use xlb_control::{
     api::{ExplainRequest, Explanation},
     config::{Config, HashKey},
@@ -74,15 +75,19 @@ pub fn explain_alone(options: &Options, packet: &ExplainRequest) -> anyhow::Resu
     Ok(explanation)
 }
 
-/// The name of an interface by its index in `EGRESS`.
+/// The name of an interface by its index in `EGRESS`, and the VLAN that packets leave it in.
 pub(super) fn interface(maps: &Maps, egress: u16) -> String {
-    maps.egress
-        .get(egress.into())
-        .and_then(|egress| if_indextoname(egress.ifindex).ok())
-        .map_or_else(
-            || "?".to_owned(),
-            |name| name.to_string_lossy().into_owned(),
-        )
+    let Some(egress) = maps.egress.get(egress.into()) else {
+        return "?".to_owned();
+    };
+    let name = if_indextoname(egress.ifindex).map_or_else(
+        |_| "?".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    match vlan_of(egress.tag) {
+        Some(vlan) => format!("{name} vlan {vlan}"),
+        None => name,
+    }
 }
 
 /// Adds the name by which the configuration knows the service.

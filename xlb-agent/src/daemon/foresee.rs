@@ -90,7 +90,7 @@ impl Daemon {
 
     /// Whether a reload would take the configuration.
     pub(super) fn acceptable(&self, file: &Config) -> Result<(), String> {
-        let interfaces = self.interfaces_with(&file.dataplane.interfaces);
+        let interfaces = self.interfaces_with((&file.dataplane).into());
         interfaces.map(drop).map_err(|error| format!("{error:#}"))
     }
 
@@ -138,8 +138,8 @@ impl Daemon {
     /// Next hops as they would be, and what the operator should know of new backends.
     fn foresee_next_hops(&self, then: &Config) -> anyhow::Result<(NextHops, Vec<String>)> {
         let tables = self.tables.borrow().clone();
-        let interfaces = self.interfaces_with(&then.dataplane.interfaces)?;
-        let (allowed, egress) = (interfaces.view.indexes(), interfaces.egress());
+        let interfaces = self.interfaces_with((&then.dataplane).into())?;
+        let (allowed, egress) = (interfaces.ways_out(), interfaces.egress());
         let mut next_hops = world::resolve_all(then, &tables, &allowed, &egress);
         let mut warnings = Vec::new();
         for address in world::addresses(then) {

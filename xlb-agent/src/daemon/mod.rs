@@ -159,7 +159,7 @@ impl Daemon {
         let mut vips = Vips::start(&options.state_dir, netlink.clone(), tables.clone())?;
         vips.prepare(&merged.config)?;
         let mut interfaces =
-            Interfaces::find(&file.dataplane.interfaces, &tables.borrow_and_update())?;
+            Interfaces::find((&file.dataplane).into(), &tables.borrow_and_update())?;
         let (sender, commands) = api::serve(&options.socket)?;
         if let Some(address) = options.metrics {
             metrics::serve(address, sender).await?;

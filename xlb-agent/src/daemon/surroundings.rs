@@ -38,7 +38,7 @@ impl Daemon {
     /// come yet. What is lacking is asked for.
     fn lacks_neighbours(&self) -> bool {
         let tables = self.tables.borrow().clone();
-        let allowed = self.interfaces.view.indexes();
+        let allowed = self.interfaces.ways_out();
         self.want_neighbours(&tables, &allowed);
         let lacks = |address| {
             let resolved = netlink::resolve(&tables, address, &allowed);
@@ -51,7 +51,7 @@ impl Daemon {
     pub(super) fn look_around(&mut self) -> anyhow::Result<()> {
         let tables = self.tables.borrow_and_update().clone();
         self.follow_interfaces(&tables);
-        let allowed = self.interfaces.view.indexes();
+        let allowed = self.interfaces.ways_out();
         let egress = self.interfaces.egress();
         self.set_client_routes(&tables, &allowed, &egress)?;
         let next_hops = self.resolve_next_hops();
@@ -175,7 +175,7 @@ impl Daemon {
     /// Resolves the next hops of all backends, and asks the kernel to keep them known.
     pub(super) fn resolve_next_hops(&self) -> NextHops {
         let tables = self.tables.borrow().clone();
-        let allowed = self.interfaces.view.indexes();
+        let allowed = self.interfaces.ways_out();
         let egress = self.interfaces.egress();
         self.want_neighbours(&tables, &allowed);
         world::resolve_all(&self.merged.config, &tables, &allowed, &egress)

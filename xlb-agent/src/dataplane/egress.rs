@@ -51,12 +51,20 @@ impl EgressTable {
             .filter(|egress| egress.ifindex != 0)
     }
 
-    /// Puts an interface at an index, or changes what is known of it.
+    /// Puts an interface at an index, or changes what is known of it. `tag`: of the VLAN device that it
+    /// stands for, or 0.
     ///
     /// # Errors
     ///
     /// What the kernel says: the interface does not exist, the index lies past the end.
-    pub fn set(&mut self, index: u32, ifindex: u32, mac: [u8; 6], mtu: u16) -> io::Result<()> {
+    pub fn set(
+        &mut self,
+        index: u32,
+        ifindex: u32,
+        mac: [u8; 6],
+        mtu: u16,
+        tag: u32,
+    ) -> io::Result<()> {
         // `struct bpf_devmap_val`: the interface, and no program to run on its packets.
         let device: [u32; 2] = [ifindex, 0];
         sys::map_update(self.devices.as_fd(), &index, &[device], 0)?;
@@ -66,6 +74,9 @@ impl EgressTable {
         let stored = self
             .interfaces
             .store_u64(index, offset_of!(Egress, mac), address)
+            && self
+                .interfaces
+                .store_u32(index, offset_of!(Egress, tag), tag)
             && self
                 .interfaces
                 .store_u32(index, offset_of!(Egress, ifindex), ifindex);

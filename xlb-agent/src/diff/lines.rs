@@ -23,6 +23,7 @@ pub(super) fn address(service: &Service) -> String {
 pub fn host_lines(now: &Dataplane, then: &Dataplane) -> Vec<String> {
     let Dataplane {
         interfaces,
+        vlans,
         mode,
         hash_key,
         tunnel_source_v4,
@@ -40,6 +41,14 @@ pub fn host_lines(now: &Dataplane, then: &Dataplane) -> Vec<String> {
         &interfaces.join(", "),
         &then.interfaces.join(", "),
     );
+    let unset_if_none = |names: &[String]| {
+        if names.is_empty() {
+            "unset".to_owned()
+        } else {
+            names.join(", ")
+        }
+    };
+    lines.compare("vlans", &unset_if_none(vlans), &unset_if_none(&then.vlans));
     lines.compare("mode", mode, &then.mode);
     if *hash_key != then.hash_key {
         // The key itself is a secret.

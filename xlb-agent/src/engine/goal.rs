@@ -148,6 +148,9 @@ pub fn features(config: &Config) -> u32 {
     } else {
         0
     };
+    if !config.dataplane.vlans.is_empty() {
+        features |= feature::VLAN;
+    }
     for service in config.services.values() {
         features |= if service.vip.is_ipv4() {
             feature::IPV4

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
+};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
@@ -15,7 +17,7 @@ use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_REPLACE};
 
 use super::NeighbourKey;
 use super::model::{
-    Address, Change, Hop, Link, Neighbour, NeighbourState, Route, RouteKind, Table,
+    Address, Change, Hop, Link, Neighbour, NeighbourState, Route, RouteKind, Table, Vlan,
 };
 
 /// The change that a message tells, if it is one that matters here. `flags` are those of the
@@ -67,7 +69,9 @@ fn decode_link(message: &LinkMessage) -> Option<Link> {
             .flags
             .contains(LinkFlags::Up | LinkFlags::Running),
         mtu: 0,
+        vlan: None,
     };
+    let (mut parent, mut tag) = (None, None);
     for attribute in &message.attributes {
         if let LinkAttribute::IfName(name) = attribute {
             link.name.clone_from(name);
@@ -75,9 +79,34 @@ fn decode_link(message: &LinkMessage) -> Option<Link> {
             link.mac = mac.as_slice().try_into().ok();
         } else if let LinkAttribute::Mtu(mtu) = attribute {
             link.mtu = *mtu;
+        } else if let LinkAttribute::Link(below) = attribute {
+            parent = Some(*below);
+        } else if let LinkAttribute::LinkInfo(parts) = attribute {
+            tag = parts.iter().find_map(decode_vlan);
         }
     }
+    link.vlan = parent.zip(tag).map(|(parent, (ether_type, id))| Vlan {
+        parent,
+        ether_type,
+        id,
+    });
     Some(link)
+}
+
+/// Type and VLAN of the tag of a VLAN device.
+fn decode_vlan(information: &LinkInfo) -> Option<(u16, u16)> {
+    let LinkInfo::Data(InfoData::Vlan(attributes)) = information else {
+        return None;
+    };
+    let (mut ether_type, mut id) = (VlanProtocol::default(), None);
+    for attribute in attributes {
+        if let InfoVlan::Id(number) = attribute {
+            id = Some(*number);
+        } else if let InfoVlan::Protocol(protocol) = attribute {
+            ether_type = *protocol;
+        }
+    }
+    Some((ether_type.into(), id?))
 }
 
 fn decode_address(message: &AddressMessage) -> Option<Address> {

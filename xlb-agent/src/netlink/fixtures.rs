@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::model::{
-    Address, Change, Hop, Link, Neighbour, NeighbourState, Route, RouteKind, Table,
+    Address, Change, Hop, Link, Neighbour, NeighbourState, Route, RouteKind, Table, Vlan,
 };
 use super::tables::Tables;
 
@@ -30,7 +30,21 @@ pub(crate) fn link(ifindex: u32, name: &str, up: bool) -> Change {
         mac: Some(mac(last)),
         up,
         mtu: 1500,
+        vlan: None,
     })
+}
+
+/// A VLAN device, up.
+pub(crate) fn vlan(ifindex: u32, name: &str, parent: u32, id: u16) -> Change {
+    let Change::Link(mut device) = link(ifindex, name, true) else {
+        unreachable!("it is a link");
+    };
+    device.vlan = Some(Vlan {
+        parent,
+        ether_type: 0x8100,
+        id,
+    });
+    Change::Link(device)
 }
 
 pub(crate) fn address(ifindex: u32, text: &str) -> Change {

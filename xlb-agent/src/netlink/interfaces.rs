@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::tables::Tables;
+use super::{model::Vlan, tables::Tables};
 
 /// One of xlb's interfaces as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Interface {
     pub up: bool,
     /// Largest payload of a frame, in bytes.
     pub mtu: u32,
+    /// What it is on top of, if it is a VLAN device.
+    pub vlan: Option<Vlan>,
 }
 
 /// xlb's interfaces as they are now.
@@ -115,6 +117,7 @@ impl InterfaceTracker {
                 mac: link.mac,
                 up: link.up,
                 mtu: link.mtu,
+                vlan: link.vlan,
             });
         }
         view

@@ -17,6 +17,19 @@ pub struct Link {
     pub up: bool,
     /// Largest payload of a frame, in bytes.
     pub mtu: u32,
+    /// What it is on top of and with which tag, if it is a VLAN device.
+    pub vlan: Option<Vlan>,
+}
+
+/// What a VLAN device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vlan {
+    /// The interface that it is on top of.
+    pub parent: u32,
+    /// EtherType of its tag: 0x8100 or 0x88a8.
+    pub ether_type: u16,
+    /// Its VLAN.
+    pub id: u16,
 }
 
 /// An address of this host.

@@ -73,7 +73,7 @@ impl<'a> Bench<'a> {
         let (mut dataplane, _) = Dataplane::open(&pins, &spec)?;
         let maps = dataplane.maps_mut();
         maps.egress
-            .set(EGRESS.into(), LOOPBACK, mac.0, mtu)
+            .set(EGRESS.into(), LOOPBACK, mac.0, mtu, 0)
             .context("set the interface that packets leave by")?;
         options.next_hops.set_routes(maps)?;
         let mut engine = Engine::adopt(dataplane, key)?;

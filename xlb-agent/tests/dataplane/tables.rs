@@ -136,16 +136,19 @@ fn egress_names_an_interface_for_program_and_kernel() {
         let (mut dataplane, _) = Dataplane::open(&sandbox.pin_dir(), &spec(&[])).expect("open");
         let egress = &mut dataplane.maps_mut().egress;
         egress
-            .set(3, eth.ifindex, [2, 0, 0, 0, 0, 9], 1500)
+            .set(3, eth.ifindex, [2, 0, 0, 0, 0, 9], 1500, 0x1400_0081)
             .expect("set");
         let found = egress.get(3).expect("there");
         assert_eq!(
-            (found.ifindex, found.mac, found.mtu),
-            (eth.ifindex, [2, 0, 0, 0, 0, 9], 1500)
+            (found.ifindex, found.mac, found.mtu, found.tag),
+            (eth.ifindex, [2, 0, 0, 0, 0, 9], 1500, 0x1400_0081)
         );
-        assert!(egress.set(4, 9999, [0; 6], 0).is_err(), "no such interface");
         assert!(
-            egress.set(64, eth.ifindex, [0; 6], 0).is_err(),
+            egress.set(4, 9999, [0; 6], 0, 0).is_err(),
+            "no such interface"
+        );
+        assert!(
+            egress.set(64, eth.ifindex, [0; 6], 0, 0).is_err(),
             "past the end"
         );
         egress.clear(3).expect("clear");

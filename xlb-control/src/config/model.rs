@@ -29,6 +29,8 @@ pub struct Dataplane {
     /// Interfaces on which packets are taken in, by name. With one, packets leave where they came
     /// in; with two or more they may be redirected.
     pub interfaces: Vec<String>,
+    /// VLAN devices on top of these interfaces that packets may leave by, by name.
+    pub vlans: Vec<String>,
     /// How the program is attached.
     pub mode: Mode,
     /// Key of the flow hash. Every node of a fleet needs the same one. `None`: generated once and

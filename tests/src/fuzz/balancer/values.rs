@@ -16,7 +16,7 @@ pub(super) const fn egress(interface: &Interface) -> Egress {
         mac: interface.mac,
         mtu: interface.mtu,
         ifindex: interface.ifindex,
-        reserved: 0,
+        tag: interface.tag,
     }
 }
 

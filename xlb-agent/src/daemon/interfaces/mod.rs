@@ -5,6 +5,8 @@ mod places;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
+use xlb_common::maps::vlan_tag;
+use xlb_control::config;
 
 use self::places::Places;
 use super::Daemon;
@@ -13,10 +15,39 @@ use crate::{
     netlink::{Interface, InterfaceTracker, InterfaceView, Tables},
 };
 
+/// The names that a configuration has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Names<'a> {
+    /// Interfaces that packets are taken from.
+    interfaces: &'a [String],
+    /// VLAN devices on top of them.
+    vlans: &'a [String],
+}
+
+impl<'a> From<&'a config::Dataplane> for Names<'a> {
+    fn from(of: &'a config::Dataplane) -> Self {
+        Self {
+            interfaces: &of.interfaces,
+            vlans: &of.vlans,
+        }
+    }
+}
+
+impl<'a> Names<'a> {
+    fn all(self) -> impl Iterator<Item = &'a str> {
+        let all = self.interfaces.iter().chain(self.vlans);
+        all.map(String::as_str)
+    }
+}
+
 /// xlb's interfaces.
 #[derive(Clone, Debug)]
 pub(super) struct Interfaces {
     tracker: InterfaceTracker,
+    /// The VLAN devices.
+    vlans: InterfaceTracker,
+    /// Those that are there, on top of what they may be.
+    vlan_view: InterfaceView,
     /// Those that can be used, and the names of the others.
     pub(super) view: InterfaceView,
     places: Places,
@@ -30,11 +61,15 @@ impl Interfaces {
     /// # Errors
     ///
     /// Names the first that is missing.
-    pub(super) fn find(names: &[String], tables: &Tables) -> anyhow::Result<Self> {
-        let mut tracker = InterfaceTracker::new(names);
-        let view = tracker.view(tables);
+    pub(super) fn find(names: Names<'_>, tables: &Tables) -> anyhow::Result<Self> {
+        let mut tracker = InterfaceTracker::new(names.interfaces);
+        let mut vlans = InterfaceTracker::new(names.vlans);
+        let (view, vlan_view) = (tracker.view(tables), vlans.view(tables));
+        check_vlans(&vlan_view, &view, |_| true)?;
         let found = Self {
             tracker,
+            vlans,
+            vlan_view,
             view,
             places: Places::default(),
             refusing: BTreeSet::new(),
@@ -52,22 +87,19 @@ impl Interfaces {
     ///
     /// When no place is left.
     pub(super) fn settle(&mut self, egress: &EgressTable) -> anyhow::Result<()> {
-        let index_of = |(name, ifindex): (&String, u32)| {
-            let index = entries(egress).find(|(_, there)| *there == ifindex)?.0;
-            Some((name.clone(), index))
+        let index_of = |(interface, of): (&Interface, (u32, u32))| {
+            let index = entries(egress).find(|(_, there)| *there == of)?.0;
+            Some((interface.configured.clone(), index))
         };
-        let present = self.view.present.iter();
-        let by_name: BTreeMap<String, u16> = present
-            .map(|interface| (&interface.configured, interface.ifindex))
-            .filter_map(index_of)
-            .collect();
+        let own = self.view.present.iter().map(|it| (it, (it.ifindex, 0)));
+        let devices = self.vlan_view.present.iter();
+        let devices = devices.filter_map(|it| Some((it, leaves_by(it)?)));
+        let by_name: BTreeMap<String, u16> = own.chain(devices).filter_map(index_of).collect();
+        let all = self.view.present.iter().chain(&self.vlan_view.present);
         let mut given_up: BTreeSet<u16> = entries(egress).map(|(index, _)| index).collect();
         given_up.retain(|index| !by_name.values().any(|kept| kept == index));
-        self.places = Places { by_name, given_up };
-        let names = self.view.present.iter();
-        self.places = self
-            .places
-            .with(names.map(|interface| interface.configured.as_str()))?;
+        let places = Places { by_name, given_up };
+        self.places = places.with(all.map(|interface| interface.configured.as_str()))?;
         Ok(())
     }
 
@@ -77,8 +109,8 @@ impl Interfaces {
     /// # Errors
     ///
     /// Names the first that is missing.
-    pub(super) fn with(&self, names: &[String], tables: &Tables) -> anyhow::Result<Self> {
-        let mut tracker = self.tracker.following(names);
+    pub(super) fn with(&self, names: Names<'_>, tables: &Tables) -> anyhow::Result<Self> {
+        let mut tracker = self.tracker.following(names.interfaces);
         let found = tracker.view(tables);
         let was = |name: &str| self.tracker.follows(name);
         if let Some(name) = found.missing.iter().find(|name| !was(name)) {
@@ -97,21 +129,76 @@ impl Interfaces {
                 view.missing.push(interface.configured);
             }
         }
+        let mut vlans = self.vlans.following(names.vlans);
+        let vlan_view = vlans.view(tables);
+        check_vlans(&vlan_view, &view, |name| !self.vlans.follows(name))?;
         Ok(Self {
             tracker,
+            vlans,
+            vlan_view,
             view,
-            places: self.places.with(names.iter().map(String::as_str))?,
+            places: self.places.with(names.all())?,
             refusing: self.refusing.clone(),
         })
     }
 
     /// The index in `EGRESS` of each interface that can be used.
     pub(super) fn egress(&self) -> BTreeMap<u32, u16> {
-        let present = self.view.present.iter();
+        let present = self.view.present.iter().chain(self.devices());
         present
             .filter_map(|interface| Some((interface.ifindex, self.places.of(interface)?)))
             .collect()
     }
+
+    /// The interfaces that packets may leave by.
+    pub(super) fn ways_out(&self) -> BTreeSet<u32> {
+        let devices = self.devices().map(|device| device.ifindex);
+        self.view.indexes().into_iter().chain(devices).collect()
+    }
+
+    /// The VLAN devices that can be used.
+    fn devices(&self) -> impl Iterator<Item = &Interface> {
+        let devices = self.vlan_view.present.iter();
+        devices.filter(|device| is_on_top_of(device, &self.view))
+    }
+}
+
+/// Whether a VLAN device is on top of one of these interfaces.
+fn is_on_top_of(device: &Interface, view: &InterfaceView) -> bool {
+    let below = device.vlan.map(|vlan| vlan.parent);
+    let mut interfaces = view.present.iter();
+    interfaces.any(|interface| Some(interface.ifindex) == below)
+}
+
+/// Checks that the VLAN devices that `is_new` are there and can be used.
+fn check_vlans(
+    vlans: &InterfaceView,
+    interfaces: &InterfaceView,
+    is_new: impl Fn(&str) -> bool,
+) -> anyhow::Result<()> {
+    if let Some(name) = vlans.missing.iter().find(|name| is_new(name)) {
+        anyhow::bail!(
+            "VLAN device {name} does not exist: make it by `ip link add link ETH name {name} type \
+             vlan id ID`, or take it out of dataplane.vlans"
+        );
+    }
+    for device in vlans.present.iter().filter(|it| is_new(&it.configured)) {
+        if !is_on_top_of(device, interfaces) {
+            anyhow::bail!(
+                "{} in dataplane.vlans is not a VLAN device on top of an interface in \
+                 dataplane.interfaces: see `ip -d link show {}`",
+                device.configured,
+                device.name
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The interface that frames leave by instead of a VLAN device, and the tag that they leave with.
+fn leaves_by(device: &Interface) -> Option<(u32, u32)> {
+    let vlan = device.vlan?;
+    Some((vlan.parent, vlan_tag(vlan.ether_type, vlan.id)))
 }
 
 fn missing(name: &str) -> anyhow::Error {
@@ -121,11 +208,11 @@ fn missing(name: &str) -> anyhow::Error {
     )
 }
 
-/// The interfaces in `EGRESS`: index and number.
-fn entries(egress: &EgressTable) -> impl Iterator<Item = (u16, u32)> {
+/// The interfaces in `EGRESS`: index, and as [`leaves_by`].
+fn entries(egress: &EgressTable) -> impl Iterator<Item = (u16, (u32, u32))> {
     (1..egress.len()).filter_map(|index| {
         let entry = egress.get(index)?;
-        Some((u16::try_from(index).ok()?, entry.ifindex))
+        Some((u16::try_from(index).ok()?, (entry.ifindex, entry.tag)))
     })
 }
 
@@ -157,10 +244,25 @@ impl Daemon {
             self.interfaces.view = used;
             self.vips.set_interfaces(&self.interfaces.view.present);
         }
+        self.interfaces.vlan_view = self.interfaces.vlans.view(tables);
+        if let Err(error) = self.let_leave_by_devices() {
+            tracing::error!("{error:#}");
+        }
+    }
+
+    /// Has packets leave by the VLAN devices.
+    fn let_leave_by_devices(&mut self) -> anyhow::Result<()> {
+        let devices: Vec<Interface> = self.interfaces.devices().cloned().collect();
+        for device in devices {
+            if let Some(by) = leaves_by(&device) {
+                self.let_leave_by(&device, by)?;
+            }
+        }
+        Ok(())
     }
 
     fn use_interface(&mut self, interface: &Interface) -> anyhow::Result<()> {
-        self.let_leave_by(interface)?;
+        self.let_leave_by(interface, (interface.ifindex, 0))?;
         let known = self.interfaces.view.indexes();
         if !known.contains(&interface.ifindex) {
             let dataplane = &mut self.engine.dataplane;
@@ -170,7 +272,12 @@ impl Daemon {
         Ok(())
     }
 
-    fn let_leave_by(&mut self, interface: &Interface) -> anyhow::Result<()> {
+    /// Has packets leave by an interface, which is this one, with this tag.
+    fn let_leave_by(
+        &mut self,
+        interface: &Interface,
+        (ifindex, tag): (u32, u32),
+    ) -> anyhow::Result<()> {
         let index = self.interfaces.places.of(interface);
         let (Some(mac), Some(index)) = (interface.mac, index) else {
             return Ok(());
@@ -178,7 +285,7 @@ impl Daemon {
         let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
         let egress = &mut self.engine.dataplane.maps_mut().egress;
         egress
-            .set(u32::from(index), interface.ifindex, mac, mtu)
+            .set(u32::from(index), ifindex, mac, mtu, tag)
             .with_context(|| format!("let packets leave by {}", interface.name))
     }
 
@@ -187,7 +294,7 @@ impl Daemon {
     /// # Errors
     ///
     /// When a new one is missing.
-    pub(super) fn interfaces_with(&self, names: &[String]) -> anyhow::Result<Interfaces> {
+    pub(super) fn interfaces_with(&self, names: Names<'_>) -> anyhow::Result<Interfaces> {
         self.interfaces.with(names, &self.tables.borrow())
     }
 
@@ -197,16 +304,21 @@ impl Daemon {
     /// # Errors
     ///
     /// When a new one is missing; then nothing has changed.
-    pub(super) fn take_interfaces(&mut self, names: &[String]) -> anyhow::Result<Interfaces> {
+    pub(super) fn take_interfaces(&mut self, names: Names<'_>) -> anyhow::Result<Interfaces> {
         let others = self.interfaces_with(names)?;
         let before = std::mem::replace(&mut self.interfaces, others);
-        for interface in self.interfaces.view.present.clone() {
-            if let Err(error) = self.let_leave_by(&interface) {
+        let own = self.interfaces.view.present.clone();
+        let outcome = own
+            .iter()
+            .try_for_each(|interface| self.let_leave_by(interface, (interface.ifindex, 0)))
+            .and_then(|()| self.let_leave_by_devices());
+        match outcome {
+            Ok(()) => Ok(before),
+            Err(error) => {
                 self.take_interfaces_back(before);
-                return Err(error);
+                Err(error)
             }
         }
-        Ok(before)
     }
 
     /// Undoes [`Self::take_interfaces`].
@@ -248,17 +360,25 @@ mod tests {
     use super::*;
     use crate::netlink::{
         Change,
-        fixtures::{link, tables},
+        fixtures::{link, tables, vlan},
     };
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()
     }
 
+    /// The interfaces of these names, and no VLAN devices.
+    fn plain(interfaces: &[String]) -> Names<'_> {
+        Names {
+            interfaces,
+            vlans: &[],
+        }
+    }
+
     /// Interfaces with places as after a start.
     fn start(listed: &[&str], tables: &Tables) -> Interfaces {
         let listed = names(listed);
-        let mut interfaces = Interfaces::find(&listed, tables).expect("all are there");
+        let mut interfaces = Interfaces::find(plain(&listed), tables).expect("all are there");
         interfaces.places = interfaces
             .places
             .with(listed.iter().map(String::as_str))
@@ -276,7 +396,9 @@ mod tests {
         assert_eq!(interfaces.egress(), BTreeMap::from([(9, 1)]));
         // Nor does another order, nor the end of the other.
         for listed in [&["back", "front"][..], &["back"]] {
-            let then = interfaces.with(&names(listed), &tables).expect("known");
+            let then = interfaces
+                .with(plain(&names(listed)), &tables)
+                .expect("known");
             assert_eq!(then.egress(), BTreeMap::from([(9, 1)]), "{listed:?}");
         }
     }
@@ -286,9 +408,9 @@ mod tests {
         let mut tables = tables([link(2, "eth0", true), link(3, "eth1", true)]);
         let interfaces = start(&["eth0", "eth1"], &tables);
         tables.apply(Change::LinkGone(3));
-        let then = interfaces.with(&names(&["eth1", "eth0"]), &tables);
+        let then = interfaces.with(plain(&names(&["eth1", "eth0"])), &tables);
         assert_eq!(then.expect("it was there").view.missing, ["eth1"]);
-        let error = interfaces.with(&names(&["eth0", "eth9"]), &tables);
+        let error = interfaces.with(plain(&names(&["eth0", "eth9"])), &tables);
         let error = error.expect_err("it never was");
         assert!(error.to_string().contains("interface eth9"), "{error}");
     }
@@ -299,9 +421,55 @@ mod tests {
         let mut interfaces = start(&["eth0", "eth1"], &tables);
         interfaces.view.present.pop();
         tables.apply(link(2, "lan", true));
-        let then = interfaces.with(&names(&["eth1", "eth0"]), &tables);
+        let then = interfaces.with(plain(&names(&["eth1", "eth0"])), &tables);
         let then = then.expect("both are known").view;
         assert_eq!(then.missing, ["eth1"]);
         assert_eq!(then.present[0].name, "lan");
+    }
+
+    #[test]
+    fn a_vlan_device_leaves_by_the_interface_that_it_is_on_top_of() {
+        let all = [
+            link(2, "eth0", true),
+            link(3, "eth1", true),
+            vlan(5, "eth0.20", 2, 20),
+            vlan(6, "eth1.20", 3, 20),
+        ];
+        let mut tables = tables(all);
+        let (own, devices) = (names(&["eth0"]), names(&["eth0.20"]));
+        let listed = Names {
+            interfaces: &own,
+            vlans: &devices,
+        };
+        let mut interfaces = Interfaces::find(listed, &tables).expect("both are there");
+        interfaces.places = interfaces.places.with(listed.all()).expect("room");
+        assert_eq!(interfaces.egress(), BTreeMap::from([(2, 1), (5, 2)]));
+        assert_eq!(interfaces.ways_out(), BTreeSet::from([2, 5]));
+        let device = interfaces.devices().next().expect("one");
+        assert_eq!(leaves_by(device), Some((2, vlan_tag(0x8100, 20))));
+        // Others can't be used: of another interface, of none, none at all.
+        for (name, words) in [
+            (
+                "eth1.20",
+                "eth1.20 in dataplane.vlans is not a VLAN device on top of",
+            ),
+            (
+                "eth1",
+                "eth1 in dataplane.vlans is not a VLAN device on top of",
+            ),
+            ("eth0.9", "VLAN device eth0.9 does not exist"),
+        ] {
+            let others = names(&[name]);
+            let listed = Names {
+                interfaces: &own,
+                vlans: &others,
+            };
+            let error = interfaces.with(listed, &tables).expect_err("refused");
+            assert!(error.to_string().starts_with(words), "{error}");
+        }
+        // One that goes is missed, and does not move the interface.
+        tables.apply(Change::LinkGone(5));
+        let then = interfaces.with(listed, &tables).expect("it was there");
+        assert_eq!(then.egress(), BTreeMap::from([(2, 1)]));
     }
 }

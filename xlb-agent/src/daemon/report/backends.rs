@@ -127,7 +127,7 @@ impl Daemon {
     /// Why there is no next hop to an address, in a sentence.
     fn obstacle(&self, address: IpAddr) -> Option<String> {
         let tables = self.tables.borrow().clone();
-        let why = netlink::resolve(&tables, address, &self.interfaces.view.indexes()).err();
+        let why = netlink::resolve(&tables, address, &self.interfaces.ways_out()).err();
         why.map(|why| why.to_string())
     }
 

@@ -118,6 +118,7 @@ mod tests {
                 mac: Some([2; 6]),
                 up: true,
                 mtu: 1500,
+                vlan: None,
             })
             .into()
     }

@@ -17,10 +17,14 @@ use crate::config::{
 /// Decodes the table. What is broken is complained about and stands in the result as a default.
 pub(super) fn dataplane(section: &Section<'_>, out: &mut Complaints<'_>) -> Dataplane {
     let entries = |value: Value<'_>, out: &mut Complaints<'_>| integer(value, &TABLE_ENTRIES, out);
+    let interfaces = section
+        .required("interfaces", "[\"eth0\"]", out, interfaces)
+        .unwrap_or_default();
     Dataplane {
-        interfaces: section
-            .required("interfaces", "[\"eth0\"]", out, interfaces)
+        vlans: section
+            .optional("vlans", out, |value, out| vlans(value, &interfaces, out))
             .unwrap_or_default(),
+        interfaces,
         mode: section.optional("mode", out, choice).unwrap_or_default(),
         hash_key: section.optional("hash_key", out, hash_key),
         tunnel_source_v4: match section.optional("tunnel_source_v4", out, tunnel_source) {
@@ -68,6 +72,36 @@ pub(super) fn interfaces(value: Value<'_>, out: &mut Complaints<'_>) -> Option<V
             format!("name at most {MAX_INTERFACES}"),
         );
     }
+    Some(names(elements, out))
+}
+
+/// VLAN devices, which share the table of interfaces that packets leave by with `interfaces`.
+fn vlans(value: Value<'_>, interfaces: &[String], out: &mut Complaints<'_>) -> Option<Vec<String>> {
+    let elements = value.array("names", "vlans = [\"eth0.20\"]", out)?;
+    if elements.len() + interfaces.len() > MAX_INTERFACES {
+        out.error(
+            value.span(),
+            format!(
+                "`interfaces` and `vlans` have {} names together",
+                elements.len() + interfaces.len()
+            ),
+            format!("name at most {MAX_INTERFACES}"),
+        );
+    }
+    let names = names(elements, out);
+    if let Some(name) = names.iter().find(|name| interfaces.contains(name)) {
+        out.error(
+            value.span(),
+            format!("`{name}` is in `interfaces` too"),
+            "leave it in `vlans` alone: packets in its VLAN come in by the interface that it is on \
+             top of"
+                .to_owned(),
+        );
+    }
+    Some(names)
+}
+
+fn names(elements: Vec<Value<'_>>, out: &mut Complaints<'_>) -> Vec<String> {
     let mut first_at = HashMap::new();
     let mut names = Vec::new();
     for element in elements {
@@ -88,7 +122,7 @@ pub(super) fn interfaces(value: Value<'_>, out: &mut Complaints<'_>) -> Option<V
             names.push(name.to_owned());
         }
     }
-    Some(names)
+    names
 }
 
 fn hash_key(value: Value<'_>, out: &mut Complaints<'_>) -> Option<HashKey> {

@@ -80,6 +80,7 @@ fn dataplane_of(root: &Section<'_>, out: &mut Complaints<'_>) -> Dataplane {
     section.map_or_else(
         || Dataplane {
             interfaces: Vec::new(),
+            vlans: Vec::new(),
             mode: Mode::default(),
             hash_key: None,
             tunnel_source_v4: None,

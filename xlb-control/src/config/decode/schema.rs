@@ -21,6 +21,7 @@ pub(super) const DATAPLANE: &[&str] = &[
     "interfaces",
     "mode",
     "hash_key",
+    "vlans",
     "tunnel_source_v4",
     "tunnel_source_v6",
     "settle",

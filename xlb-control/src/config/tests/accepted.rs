@@ -43,6 +43,7 @@ fn every_key_is_read() {
         r#"
         [dataplane]
         interfaces = ["eth0", "eth1.100"]
+        vlans = ["eth0.20"]
         mode = "native"
         hash_key = "000102030405060708090a0B0c0D0e0F"
         tunnel_source_v4 = "192.0.2.1"
@@ -85,6 +86,7 @@ fn every_key_is_read() {
     let config = loaded.config;
     let dataplane = &config.dataplane;
     assert_eq!(dataplane.interfaces, ["eth0", "eth1.100"]);
+    assert_eq!(dataplane.vlans, ["eth0.20"]);
     assert_eq!(dataplane.mode, Mode::Native);
     let key = HashKey(std::array::from_fn(|i| u8::try_from(i).unwrap()));
     assert_eq!(dataplane.hash_key, Some(key));

@@ -153,3 +153,53 @@ fn interfaces() {
     );
     expect(&refused(&text), Severity::Error, row);
 }
+
+#[test]
+fn vlans() {
+    let rows: &[Row<'_>] = &[
+        (
+            "\"eth0.20\"",
+            "`vlans` must be an array of names, not a string",
+            (3, 9),
+            "vlans = [\"eth0.20\"]",
+        ),
+        (
+            "[\"a/b\"]",
+            "`a/b` can't be the name of an interface",
+            (3, 10),
+            "`ip link`",
+        ),
+        (
+            "[\"eth0.20\", \"eth0.20\"]",
+            "interface `eth0.20` is named twice",
+            (3, 21),
+            "the first is at xlb.toml:3:10",
+        ),
+        (
+            "[\"eth0\"]",
+            "`eth0` is in `interfaces` too",
+            (3, 9),
+            "leave it in `vlans` alone",
+        ),
+    ];
+    for &(value, message, place, help) in rows {
+        let text = format!("[dataplane]\ninterfaces = [\"eth0\"]\nvlans = {value}\n");
+        expect(
+            &refused(&text),
+            Severity::Error,
+            (&text, message, place, help),
+        );
+    }
+    let many: Vec<String> = (0..63).map(|i| format!("\"eth0.{i}\"")).collect();
+    let text = format!(
+        "[dataplane]\ninterfaces = [\"eth0\"]\nvlans = [{}]\n",
+        many.join(", ")
+    );
+    let row = (
+        text.as_str(),
+        "`interfaces` and `vlans` have 64 names together",
+        (3, 9),
+        "at most 63",
+    );
+    expect(&refused(&text), Severity::Error, row);
+}

@@ -13,6 +13,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const WEB_PORT: u16 = 80;
 const ECHO_PORT: u16 = 7;
 
+/// Subnets of backends are numbered from here on, so that they are not that of clients in the same VLAN,
+/// which backends under `dnat` would answer directly.
+const BACKENDS_SUBNET: u16 = 100;
+
 /// In which VLANs client and backends are; 0: in none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Vlans {
@@ -53,29 +57,35 @@ impl Vlans {
             let port = [&["ethtool", "-K", host.name()][..], &off].concat();
             topology.switch.exec(&port);
         }
-        let mut devices = Vec::new();
-        for vlan in [self.client, self.backends] {
-            let name = format!("\"eth0.{vlan}\"");
-            if vlan != 0 && !devices.contains(&name) {
-                self.join(&balancer.ns, vlan, 1);
-                devices.push(name);
-            }
+        let mut vlans: Vec<u16> = vec![self.client, self.backends];
+        vlans.dedup();
+        for &vlan in &vlans {
+            add_device(&balancer.ns, vlan);
         }
-        self.join(&topology.client.ns, self.client, 2);
-        let (from, to) = (self.address(self.client, 1), self.address(self.backends, 1));
-        topology
-            .client
-            .ns
-            .ip(&format!("route replace {} via {from}", self.vip()));
+        let (front, back) = (self.client, self.backends + BACKENDS_SUBNET);
+        self.add_address(&balancer.ns, self.client, front, 1);
+        self.add_address(&balancer.ns, self.backends, back, 1);
+        let client = &topology.client.ns;
+        add_device(client, self.client);
+        self.add_address(client, self.client, front, 2);
+        let from = self.address(front, 1);
+        client.ip(&format!("route replace {} via {from}", self.vip()));
         let family = if self.v6 { "-6" } else { "-4" };
+        let to = self.address(back, 1);
         let _servers: Vec<Backend> = (11..)
             .zip(&topology.backends)
             .map(|(last, host)| {
-                self.join(&host.ns, self.backends, last);
+                add_device(&host.ns, self.backends);
+                self.add_address(&host.ns, self.backends, back, last);
                 host.ns
                     .ip(&format!("{family} route replace default via {to}"));
-                self.serve(host, last)
+                Self::serve(host, self.address(back, last))
             })
+            .collect();
+        let devices: Vec<String> = vlans
+            .iter()
+            .filter(|vlan| **vlan != 0)
+            .map(|vlan| format!("\"eth0.{vlan}\""))
             .collect();
         let agent = Agent::start(&balancer.ns, &self.config(&devices.join(", ")));
         wait_until("every backend is up", PATIENCE, || {
@@ -83,7 +93,6 @@ impl Vlans {
             let backends = health.as_array().expect("health is a list");
             backends.iter().all(|backend| backend["state"] == "up")
         });
-        let client = &topology.client.ns;
         traffic::requests(client, SocketAddr::new(self.vip(), WEB_PORT));
         traffic::datagrams(client, SocketAddr::new(self.vip(), ECHO_PORT));
         let packets = forwarded(&agent);
@@ -94,27 +103,18 @@ impl Vlans {
         }
     }
 
-    /// Gives a host an address in a VLAN.
-    fn join(self, ns: &NetNs, vlan: u16, last: u16) {
-        let device = if vlan == 0 {
-            "eth0".to_owned()
-        } else {
-            ns.ip(&format!(
-                "link add link eth0 name eth0.{vlan} type vlan id {vlan}"
-            ));
-            ns.ip(&format!("link set eth0.{vlan} up"));
-            format!("eth0.{vlan}")
-        };
+    /// Gives a host an address of a subnet in a VLAN.
+    fn add_address(self, ns: &NetNs, vlan: u16, subnet: u16, last: u16) {
         let (bits, more) = if self.v6 { (64, " nodad") } else { (24, "") };
-        let address = self.address(vlan, last);
+        let (address, device) = (self.address(subnet, last), device(vlan));
         ns.ip(&format!("addr replace {address}/{bits} dev {device}{more}"));
     }
 
-    fn address(self, vlan: u16, last: u16) -> IpAddr {
+    fn address(self, subnet: u16, last: u16) -> IpAddr {
         let text = if self.v6 {
-            format!("fd81:0:0:{vlan}::{last}")
+            format!("fd81:0:0:{subnet}::{last}")
         } else {
-            format!("10.81.{vlan}.{last}")
+            format!("10.81.{subnet}.{last}")
         };
         text.parse().expect("an address")
     }
@@ -127,8 +127,8 @@ impl Vlans {
         }
     }
 
-    fn serve(self, host: &Host, last: u16) -> Backend {
-        let at = |port| vec![SocketAddr::new(self.address(self.backends, last), port)];
+    fn serve(host: &Host, address: IpAddr) -> Backend {
+        let at = |port| vec![SocketAddr::new(address, port)];
         let kind = BackendKind::BuiltIn {
             http: at(WEB_PORT),
             udp: at(ECHO_PORT),
@@ -139,7 +139,7 @@ impl Vlans {
     fn config(self, devices: &str) -> String {
         let service = |name: &str, protocol: &str, port: u16| {
             let backends: String = [11, 12]
-                .map(|last| self.address(self.backends, last))
+                .map(|last| self.address(self.backends + BACKENDS_SUBNET, last))
                 .map(|address| format!("{{ address = \"{address}\", port = {port} }}, "))
                 .concat();
             let vip = self.vip();
@@ -160,5 +160,23 @@ check = {{ type = "tcp", port = {WEB_PORT}, interval = "1s", timeout = "1s", ris
         format!(
             "[dataplane]\ninterfaces = [\"eth0\"]\nvlans = [{devices}]\nmode = \"native\"\n{services}"
         )
+    }
+}
+
+fn device(vlan: u16) -> String {
+    match vlan {
+        0 => "eth0".to_owned(),
+        vlan => format!("eth0.{vlan}"),
+    }
+}
+
+/// Puts a host into a VLAN.
+fn add_device(ns: &NetNs, vlan: u16) {
+    if vlan != 0 {
+        let name = device(vlan);
+        ns.ip(&format!(
+            "link add link eth0 name {name} type vlan id {vlan}"
+        ));
+        ns.ip(&format!("link set {name} up"));
     }
 }

@@ -1,9 +1,11 @@
 //! What an independent parser says of frames: whether they are well-formed, and whether their
 //! checksums are right.
 
+use std::borrow::Cow;
+
 use etherparse::{IpNumber, NetSlice, SlicedPacket, TransportSlice};
 
-use crate::model::{ETHERNET_BYTES, GUE_PORT};
+use crate::model::{ETHERNET_BYTES, GUE_PORT, IPV6_BYTES};
 
 /// Bytes of a VLAN tag.
 const TAG_BYTES: usize = 4;
@@ -11,10 +13,45 @@ const TAG_BYTES: usize = 4;
 /// What is wrong with a frame's headers and lengths, if anything is.
 #[must_use]
 pub fn malformed(frame: &[u8]) -> Option<String> {
-    match SlicedPacket::from_ethernet(frame) {
+    match SlicedPacket::from_ethernet(&as_of_a_part(frame, ETHERNET_BYTES)) {
         Ok(_) => None,
         Err(error) => Some(error.to_string()),
     }
+}
+
+/// Says of a later fragment of IPv6, whose header is at this offset, that it carries what has no header: the
+/// parser would look for one, which is in the first fragment.
+fn as_of_a_part(bytes: &[u8], at: usize) -> Cow<'_, [u8]> {
+    const FRAGMENT: u8 = 44;
+    const EXPERIMENT: u8 = 253;
+    let mut own = Cow::Borrowed(bytes);
+    let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
+    let mut at = at;
+    if at != 0 {
+        while matches!(
+            [byte(at - 2), byte(at - 1)],
+            [0x81 | 0x91, 0] | [0x88, 0xa8]
+        ) {
+            at += 4;
+        }
+    }
+    let is_v6 = byte(at) >> 4 == 6 && (at == 0 || [byte(at - 2), byte(at - 1)] == [0x86, 0xdd]);
+    let (mut number, mut header) = (byte(at + 6), at + IPV6_BYTES);
+    while is_v6 && header + 8 <= bytes.len() {
+        let bytes = match number {
+            0 | 43 | 60 => (usize::from(byte(header + 1)) + 1) * 8,
+            51 => (usize::from(byte(header + 1)) + 2) * 4,
+            FRAGMENT => {
+                if byte(header + 2) != 0 || byte(header + 3) & 0xf8 != 0 {
+                    own.to_mut()[header] = EXPERIMENT;
+                }
+                break;
+            }
+            _ => break,
+        };
+        (number, header) = (byte(header), header + bytes);
+    }
+    own
 }
 
 /// Which checksum of a frame is wrong, within tunnels too, if one is. Frames are well-formed; a UDP
@@ -29,7 +66,8 @@ pub fn wrong_checksum(frame: &[u8]) -> Option<String> {
 }
 
 fn wrong_in_packet(packet: &[u8]) -> Option<String> {
-    let parsed = match SlicedPacket::from_ip(packet) {
+    let packet = as_of_a_part(packet, 0);
+    let parsed = match SlicedPacket::from_ip(&packet) {
         Ok(parsed) => parsed,
         Err(error) => return Some(error.to_string()),
     };

@@ -15,6 +15,8 @@ mod decap_tunnels;
 mod decap_udp;
 #[path = "datapath/forwarding.rs"]
 mod forwarding;
+#[path = "datapath/fragments.rs"]
+mod fragments;
 #[path = "datapath/frame.rs"]
 mod frame;
 #[path = "datapath/full_nat.rs"]

@@ -5,6 +5,8 @@
 mod behind;
 #[path = "traffic/flows.rs"]
 mod flows;
+#[path = "traffic/fragments.rs"]
+mod fragments;
 #[path = "traffic/full_nat.rs"]
 mod full_nat;
 #[path = "traffic/links.rs"]

@@ -10,6 +10,7 @@ pub mod collect;
 pub mod decap;
 pub mod endpoint;
 pub mod flow;
+pub mod fragment;
 pub mod gue;
 pub mod hash;
 pub mod limits;

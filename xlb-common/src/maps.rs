@@ -64,6 +64,8 @@ pub mod name {
     pub const NAT_POOLS: &str = "NAT_POOLS";
     /// The port that a flow has under `full-nat`.
     pub const NAT_FLOWS: &str = "NAT_FLOWS";
+    /// Where the fragments of datagrams go whose first one was seen.
+    pub const FRAGMENTS: &str = "FRAGMENTS";
     /// The programs that a packet's way may go on in. Each load of the programs has its own.
     pub const WAYS: &str = "WAYS";
 }
@@ -83,9 +85,11 @@ pub mod way {
 
     /// Frames with VLAN tags.
     pub const VLAN: u32 = 3;
+    /// Fragments.
+    pub const FRAGMENT: u32 = 4;
 
     /// The programs' names in the object, each at its index in `WAYS`.
-    pub const PROGRAMS: [&str; 4] = ["xlb_odd", "xlb_icmp", "xlb_nat", "xlb_vlan"];
+    pub const PROGRAMS: [&str; 5] = ["xlb_odd", "xlb_icmp", "xlb_nat", "xlb_vlan", "xlb_fragment"];
 }
 
 /// Names of the read-only globals that the agent sets when it loads the program.
@@ -258,6 +262,8 @@ pub mod service_option {
     /// Packets that the tables know nothing of name the backend of the other meaning of their slot
     /// as an alternative.
     pub const SECOND_CHANCE: u8 = 1 << 0;
+    /// Fragments go where the hash of their addresses says.
+    pub const FRAGMENTS_BY_ADDRESS: u8 = 1 << 1;
 }
 
 /// Bits of [`Service::state`].

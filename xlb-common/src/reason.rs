@@ -103,7 +103,7 @@ reasons! {
     /// IPv6 to a VIP with more or longer extension headers than are looked through, or with one that
     /// must not stand where it does.
     ExtensionHeader = "extension-header", Drop;
-    /// A fragment to a VIP.
+    /// A fragment to a VIP of a datagram whose first fragment was not seen, or long ago.
     Fragment = "fragment", Drop;
     /// Its TTL or hop limit ended here.
     TtlExpired = "ttl-expired", Drop;
@@ -160,6 +160,15 @@ reasons! {
     SourceRoute = "source-route", Drop;
     /// In more than two VLAN tags; for the host to judge.
     TooManyTags = "too-many-tags", Pass;
+    /// A first fragment to a VIP without the whole transport header (RFC 1858, RFC 7112).
+    FragmentTiny = "fragment-tiny", Drop;
+    /// A fragment that was seen before, or overlaps with others of its datagram or contradicts their
+    /// end; or any other of a datagram that had such a one (RFC 3128, RFC 5722).
+    FragmentOverlap = "fragment-overlap", Drop;
+    /// A fragment to a VIP that ends where none may end (RFC 8200, section 4.5).
+    FragmentLength = "fragment-length", Drop;
+    /// A fragment of a datagram of which too many pieces came apart from one another.
+    FragmentScattered = "fragment-scattered", Drop;
 }
 
 impl Reason {

@@ -37,6 +37,10 @@ pub trait Family: Sized {
     const TRANSPORT_OFFSET: usize;
     /// Bytes of an outer header of the same family.
     const OUTER_BYTES: usize;
+    /// Seconds that the fragments of a datagram are waited for.
+    const FRAGMENTS_LIFETIME_S: u32;
+    /// Bytes of a fragment's headers that no length of the whole packet would count.
+    const FRAGMENT_BYTES_UNCOUNTED: usize;
 
     /// Parses a plain packet: its IP header and what follows that.
     fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, Reason>;
@@ -65,6 +69,8 @@ pub trait Family: Sized {
     fn key(address: Self::Address) -> [u64; 2];
     /// An address out of a flow's key.
     fn of_key(words: [u64; 2]) -> Self::Address;
+    /// Whether a number is that of what may stand between the IP header and what it carries.
+    fn is_between(number: u8) -> bool;
     /// Whether two addresses are one.
     fn equal(a: Self::Address, b: Self::Address) -> bool;
     /// Bytes of the packet, its IP header among them.

@@ -58,6 +58,8 @@ pub trait Layout: Copy {
     fn transport(self, plain: usize) -> usize;
     /// Protocol number of that, which is `plain` where nothing comes between.
     fn carries(self, plain: u8) -> u8;
+    /// Whether the packet may be a fragment.
+    fn may_be_fragment() -> bool;
     /// The same within an outer header, whose end is at `transport` and which is followed by this.
     fn within_outer(self, transport: usize, number: u8) -> Self;
     /// A pointer into the frame, as the verifier wants it.
@@ -77,6 +79,11 @@ impl Layout for Plain {
     #[inline(always)]
     fn carries(self, plain: u8) -> u8 {
         plain
+    }
+
+    #[inline(always)]
+    fn may_be_fragment() -> bool {
+        false
     }
 
     #[inline(always)]
@@ -120,6 +127,11 @@ impl Layout for Odd {
     }
 
     #[inline(always)]
+    fn may_be_fragment() -> bool {
+        true
+    }
+
+    #[inline(always)]
     fn within_outer(self, transport: usize, number: u8) -> Self {
         Self { transport, number }
     }
@@ -127,6 +139,14 @@ impl Layout for Odd {
     #[inline(always)]
     fn pointer(address: usize) -> usize {
         opaque(address)
+    }
+}
+
+impl Frame<'_, Odd> {
+    /// What the IP packet carries is a part of something.
+    #[inline(always)]
+    pub fn carries_part(&mut self, number: u8) {
+        self.layout.number = number;
     }
 }
 
@@ -195,6 +215,12 @@ impl<'a, L: Layout> Frame<'a, L> {
     #[inline(always)]
     pub fn carries(&self, plain: u8) -> u8 {
         self.layout.carries(plain)
+    }
+
+    /// Whether the packet may be a fragment.
+    #[inline(always)]
+    pub fn may_be_fragment(&self) -> bool {
+        L::may_be_fragment()
     }
 
     /// An outer header was put around the packet, which ends at `transport` and is followed by this.

@@ -37,8 +37,7 @@ use crate::{
     frame::{Frame, Layout, Network},
     globals,
     maps::{BACKENDS, SERVICES, count},
-    transmit,
-    vlan,
+    transmit, vlan,
     ways::{self, conclude, task},
 };
 

@@ -7,6 +7,7 @@ mod atomic;
 mod bury;
 mod counters;
 mod family;
+mod fragments;
 mod globals;
 mod icmp;
 mod maps;
@@ -22,7 +23,7 @@ mod ways;
 
 use aya_ebpf::{macros::xdp, programs::XdpContext};
 use xlb_common::{
-    maps::{feature, forward, way},
+    maps::{Service, feature, forward, way},
     reason::Reason,
 };
 use xlb_ebpf::frame::{self, Frame, Layout, Network};
@@ -30,6 +31,7 @@ use xlb_ebpf::frame::{self, Frame, Layout, Network};
 use crate::{
     family::{Family, V4, V6},
     packet::Packet,
+    select::Selected,
     services::Found,
     ways::{Handover, conclude, task},
 };
@@ -85,32 +87,7 @@ pub fn forward<F: Family>(
                 };
                 return Ok(ways::hand_over(frame, way::NAT, handover));
             }
-            if globals::has(feature::LOCAL) && service.forward == forward::LOCAL {
-                counters::forwarded(service, selected.backend, packet);
-                return Err(Reason::Local);
-            }
-            let hop = transmit::hop_of(selected.backend)?;
-            let mtu = hop.egress.mtu;
-            if let Err(reason) =
-                rewrite::towards_backend::<F>(frame, service, &selected, protocol, mtu)
-            {
-                return if (globals::has(feature::IPIP) || globals::has(feature::GUE))
-                    && matches!(reason, Reason::TooBig)
-                {
-                    let handover = Handover {
-                        task: task::TOO_BIG,
-                        mtu: mtu.into(),
-                        outer_bytes: rewrite::outer_bytes::<F>(service, selected.backend),
-                        ..Handover::default()
-                    };
-                    Ok(ways::hand_over(frame, way::ICMP, handover))
-                } else {
-                    Err(reason)
-                };
-            }
-            let action = transmit::transmit(frame, &hop)?;
-            counters::forwarded(service, selected.backend, packet);
-            Ok(action)
+            to_backend::<F>(frame, packet, service, &selected, protocol)
         }
         Found::Source(source, protocol) => {
             let handover = Handover {
@@ -121,14 +98,62 @@ pub fn forward<F: Family>(
             Ok(ways::hand_over(frame, way::NAT, handover))
         }
         Found::Reply(service, backend) => {
-            let route = transmit::route_to::<F>(packet.destination)?;
-            rewrite::towards_client::<F>(frame, service)?;
-            let from = F::address(&service.vip);
-            let action = transmit::to_client::<F>(frame, route, from, packet.destination)?;
-            counters::replied(service, backend, packet);
-            Ok(action)
+            to_client::<F>(frame, packet, service, backend, service.protocol)
         }
     }
+}
+
+/// The way of a packet whose backend was selected. `protocol` is that of the header whose ports are
+/// rewritten.
+#[inline(always)]
+pub fn to_backend<F: Family>(
+    frame: &mut Frame<'_, impl Layout>,
+    packet: &Packet<F>,
+    service: &'static Service,
+    selected: &Selected,
+    protocol: u8,
+) -> Result<u32, Reason> {
+    if globals::has(feature::LOCAL) && service.forward == forward::LOCAL {
+        counters::forwarded(service, selected.backend, packet);
+        return Err(Reason::Local);
+    }
+    let hop = transmit::hop_of(selected.backend)?;
+    let mtu = hop.egress.mtu;
+    if let Err(reason) = rewrite::towards_backend::<F>(frame, service, selected, protocol, mtu) {
+        return if (globals::has(feature::IPIP) || globals::has(feature::GUE))
+            && matches!(reason, Reason::TooBig)
+        {
+            let handover = Handover {
+                task: task::TOO_BIG,
+                mtu: mtu.into(),
+                outer_bytes: rewrite::outer_bytes::<F>(service, selected.backend),
+                ..Handover::default()
+            };
+            Ok(ways::hand_over(frame, way::ICMP, handover))
+        } else {
+            Err(reason)
+        };
+    }
+    let action = transmit::transmit(frame, &hop)?;
+    counters::forwarded(service, selected.backend, packet);
+    Ok(action)
+}
+
+/// The way of a backend's reply. `protocol` is that of the header whose ports are rewritten.
+#[inline(always)]
+pub fn to_client<F: Family>(
+    frame: &mut Frame<'_, impl Layout>,
+    packet: &Packet<F>,
+    service: &'static Service,
+    backend: u16,
+    protocol: u8,
+) -> Result<u32, Reason> {
+    let route = transmit::route_to::<F>(packet.destination)?;
+    rewrite::towards_client::<F>(frame, service, protocol)?;
+    let from = F::address(&service.vip);
+    let action = transmit::to_client::<F>(frame, route, from, packet.destination)?;
+    counters::replied(service, backend, packet);
+    Ok(action)
 }
 
 /// The kernel offers some helpers to programs under a licence compatible with the GPL only.

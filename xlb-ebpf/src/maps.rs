@@ -3,9 +3,10 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, DevMap, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use xlb_common::{
+    fragment::FragmentRecord,
     limits::{BLOCK_ENTRIES, ENDPOINT_TABLE_MIN, EVENTS_BYTES, MAX_EGRESS, MAX_ROUTES},
     maps::{AttachmentCounters, Backend, Egress, Entry4, Entry6, FlowKey, Pool, Service},
     nat::{NatPool, NatPort, NatSource, SOURCES_MAX},
@@ -15,6 +16,9 @@ use xlb_common::{
 
 /// Sizes until the agent sets its own.
 const DEFAULT_ENTRIES: u32 = 64;
+
+/// Of these the kernel forgets some well before they are as many.
+const DEFAULT_FRAGMENTED: u32 = 1024;
 
 #[map]
 pub static VIPS4: Array<Entry4> = Array::with_max_entries(ENDPOINT_TABLE_MIN, BPF_F_MMAPABLE);
@@ -40,6 +44,9 @@ pub static LAST_MISS: Array<[u32; BLOCK_ENTRIES]> = Array::with_max_entries(1, B
 pub static PENDING: HashMap<FlowKey, FlowValue> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
 pub static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+pub static FRAGMENTS: LruHashMap<FlowKey, FragmentRecord> =
+    LruHashMap::with_max_entries(DEFAULT_FRAGMENTED, 0);
 #[map]
 pub static SEQUENCES: Array<[u16; BLOCK_ENTRIES]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]

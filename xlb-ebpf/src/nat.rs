@@ -23,8 +23,7 @@ use crate::{
     maps::{BACKENDS, SERVICES},
     packet::{Packet, Ports, Transport},
     rewrite::udp_checksum,
-    transmit,
-    vlan,
+    transmit, vlan,
     ways::{self, Handover, conclude, task},
 };
 

@@ -42,6 +42,9 @@ fn balance_family<F: Family>(frame: &Frame<'_, Odd>) -> Result<u32, Reason> {
     let (source, destination) = F::ends(frame, NETWORK_OFFSET)?;
     let recognised = look_through::<F>(frame).and_then(|()| {
         let frame = ways::frame(frame.ctx());
+        if !ways::handed_over().fragment().is_whole() {
+            return Ok((frame, None));
+        }
         let transport = transport::<F>(&frame)?;
         let packet = Packet::<F> {
             source,
@@ -49,15 +52,21 @@ fn balance_family<F: Family>(frame: &Frame<'_, Odd>) -> Result<u32, Reason> {
             transport,
             frame_bytes: frame.length() as u64,
         };
-        Ok((frame, packet))
+        Ok((frame, Some(packet)))
     });
     match recognised {
-        Ok((mut frame, packet)) => balance_packet(&mut frame, &packet),
-        // A packet with ports that can't be seen concerns xlb only if its destination is a VIP.
-        Err(reason) => Err(match F::find_vip(destination, 0, 0) {
-            Some(_) => reason,
-            None => Reason::NotForService,
-        }),
+        Ok((mut frame, Some(packet))) => balance_packet(&mut frame, &packet),
+        Ok((frame, None)) => Ok(ways::go_on(&frame, way::FRAGMENT)),
+        Err(reason) => Err(to_vip::<F>(destination, reason)),
+    }
+}
+
+/// The reason of a packet whose ports can't be seen: it concerns xlb only if its destination is a VIP.
+#[inline(always)]
+pub fn to_vip<F: Family>(destination: F::Address, reason: Reason) -> Reason {
+    match F::find_vip(destination, 0, 0) {
+        Some(_) => reason,
+        None => Reason::NotForService,
     }
 }
 
@@ -67,12 +76,13 @@ fn balance_family<F: Family>(frame: &Frame<'_, Odd>) -> Result<u32, Reason> {
 fn look_through<F: Family>(frame: &Frame<'_, Odd>) -> Result<(), Reason> {
     let headers = F::look_through(frame, NETWORK_OFFSET)?;
     F::check_options(frame, &headers)?;
-    if !headers.fragment.is_whole() {
-        return Err(Reason::Fragment);
-    }
+    let fragment = headers.fragment;
     ways::note(Handover {
         transport: headers.transport as u32,
         number: headers.number.into(),
+        identification_be: fragment.identification_be,
+        offset_more: u32::from(fragment.offset) | u32::from(fragment.more),
+        start: fragment.start.into(),
         ..Handover::default()
     });
     Ok(())

@@ -42,6 +42,10 @@ pub struct Fragment {
     pub offset: u16,
     /// More fragments follow.
     pub more: bool,
+    /// Identification of the datagram, in network byte order.
+    pub identification_be: u32,
+    /// Offset in the frame of what it has of the datagram.
+    pub start: u16,
 }
 
 impl Fragment {
@@ -49,6 +53,8 @@ impl Fragment {
     pub const WHOLE: Self = Self {
         offset: 0,
         more: false,
+        identification_be: 0,
+        start: 0,
     };
 
     /// Whether the packet is all of its datagram.
@@ -201,6 +207,51 @@ fn udp<F: Family>(frame: &Frame<'_, impl Layout>, end: usize) -> Result<Transpor
             destination_be: header.destination_port_be,
         },
     })
+}
+
+/// Parses the header at the beginning of a datagram, of which the packet has what lies before `end`.
+///
+/// # Errors
+///
+/// [`Reason::FragmentTiny`] where the header goes on in the next fragment (RFC 1858), and
+/// [`Reason::Truncated`] where it contradicts itself.
+#[inline(always)]
+pub fn beginning<F: Family>(
+    frame: &Frame<'_, impl Layout>,
+    number: u8,
+    end: usize,
+) -> Result<Transport, Reason> {
+    let offset = frame.transport(F::TRANSPORT_OFFSET);
+    let has = |bytes: usize| {
+        if end < offset + bytes {
+            return Err(Reason::FragmentTiny);
+        }
+        Ok(())
+    };
+    if number == protocol::TCP {
+        has(size_of::<TcpHeader>())?;
+        let header_bytes = usize::from(frame.at::<TcpHeader>(offset)?.data_offset >> 4) * 4;
+        if header_bytes >= size_of::<TcpHeader>() {
+            has(header_bytes)?;
+        }
+        tcp::<F>(frame, end)
+    } else if number == protocol::UDP {
+        has(size_of::<UdpHeader>())?;
+        let header = frame.at::<UdpHeader>(offset)?;
+        // What it says is the length of the whole datagram.
+        if usize::from(u16::from_be(header.length_be)) < size_of::<UdpHeader>() {
+            return Err(Reason::Truncated);
+        }
+        Ok(Transport::Udp {
+            ports: Ports {
+                source_be: header.source_port_be,
+                destination_be: header.destination_port_be,
+            },
+        })
+    } else {
+        has(SctpHeader::PACKET_BYTES_MIN)?;
+        sctp::<F>(frame, end)
+    }
 }
 
 #[inline(always)]

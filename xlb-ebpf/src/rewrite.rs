@@ -4,7 +4,7 @@ use xlb_common::{
     checksum,
     maps::{Backend, Service, feature, forward, protocol, service_option},
     reason::Reason,
-    wire::{TcpHeader, UdpHeader},
+    wire::{TcpHeader, UdpHeader, extension},
 };
 
 use xlb_ebpf::tunnel::{Gue, Ipip, Tunnel};
@@ -144,10 +144,15 @@ pub fn outer_bytes<F: Family>(service: &Service, backend: &Backend) -> u32 {
 pub fn towards_client<F: Family>(
     frame: &mut Frame<'_, impl Layout>,
     service: &Service,
+    protocol: u8,
 ) -> Result<(), Reason> {
     F::hop(frame)?;
     let difference = F::set_source(frame, F::address(&service.vip))?;
-    if service.protocol == protocol::TCP {
+    if frame.may_be_fragment() && protocol == extension::FRAGMENT {
+        // Ports and checksum are in the first one.
+        return Ok(());
+    }
+    if protocol == protocol::TCP {
         let tcp = frame.at_mut::<TcpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
         let difference = difference + checksum::difference16(tcp.source_port_be, service.port_be);
         tcp.source_port_be = service.port_be;
@@ -168,6 +173,10 @@ fn destination<F: Family>(
     protocol: u8,
 ) -> Result<(), Reason> {
     let difference = F::set_destination(frame, F::address(&backend.address))?;
+    if frame.may_be_fragment() && protocol == extension::FRAGMENT {
+        // Ports and checksum are in the first one.
+        return Ok(());
+    }
     if protocol == protocol::TCP {
         let tcp = frame.at_mut::<TcpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
         let difference =

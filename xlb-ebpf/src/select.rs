@@ -87,6 +87,47 @@ pub fn select<F: Family>(
     })
 }
 
+/// Selects the backend of a fragment by its addresses, whatever its datagram's ports are: where a slot moves,
+/// its newer backend, as for any datagram without a record.
+#[inline(always)]
+pub fn by_addresses<F: Family>(
+    packet: &Packet<F>,
+    service: &'static Service,
+) -> Result<Selected, Reason> {
+    let none = Ports {
+        source_be: 0,
+        destination_be: 0,
+    };
+    let (state, hash) = state_and_hash(packet, service, none, service.protocol);
+    let index = service.ring_offset + hash::slot(hash, service.ring_slots);
+    let number = if state & service_state::NOT_AT_REST == 0 {
+        at_rest(index)?
+    } else if state & service_state::REFUSE != 0 {
+        return Err(Reason::AllDown);
+    } else {
+        let word = maps::arena(&SLOTS, index).ok_or(Reason::Inconsistent)?;
+        // SAFETY: the entry lies in the map; the agent may write it meanwhile, hence volatile.
+        let word = SlotWord(unsafe { word.read_volatile() });
+        if word.is_marked() {
+            word.target()
+        } else {
+            word.stable()
+        }
+    };
+    if number == 0 {
+        return Err(Reason::NoBackend);
+    }
+    let backend = BACKENDS
+        .get(u32::from(number))
+        .ok_or(Reason::Inconsistent)?;
+    Ok(Selected {
+        backend,
+        number,
+        hash,
+        alternative: 0,
+    })
+}
+
 /// The state of the service, and the hash of the flow that it wants.
 #[inline(always)]
 fn state_and_hash<F: Family>(

@@ -7,6 +7,7 @@
 //! | `xlb_nat` | services under full NAT, and what comes to its source addresses: see [`crate::nat`] |
 //! | `xlb_vlan` | frames with VLAN tags, which it hands to `xlb_odd` without: see [`crate::vlan`] |
 //! | `xlb_icmp` | ICMP and ICMPv6, and packets that are to be answered by such a message |
+//! | `xlb_fragment` | fragments |
 
 use aya_ebpf::{
     bindings::xdp_action,
@@ -23,6 +24,7 @@ use crate::{
     family::Family,
     frame::{Frame, Layout, Odd},
     maps::count,
+    packet::Fragment,
 };
 
 /// The agent fills it before the program that calls them sees a packet, and keeps it filled for as
@@ -58,6 +60,12 @@ pub struct Handover {
     pub quoted: u32,
     /// With an error: protocol number of that.
     pub quoted_number: u32,
+    /// Of a fragment: its identification, in network byte order.
+    pub identification_be: u32,
+    /// Of a fragment: the offset of its first byte in its datagram, and 1 if more follow.
+    pub offset_more: u32,
+    /// Of a fragment: offset in the frame of what it has of the datagram.
+    pub start: u32,
 }
 
 impl Handover {
@@ -68,6 +76,17 @@ impl Handover {
             transport: frame.transport(F::TRANSPORT_OFFSET) as u32,
             number: protocol.into(),
             ..Self::default()
+        }
+    }
+
+    /// Which part of a datagram the packet is.
+    #[inline(always)]
+    pub const fn fragment(&self) -> Fragment {
+        Fragment {
+            offset: self.offset_more as u16 & !7,
+            more: self.offset_more & 1 != 0,
+            identification_be: self.identification_be,
+            start: self.start as u16,
         }
     }
 }

@@ -7,7 +7,7 @@ use xlb_common::maps::{forward, protocol};
 use super::{
     balancer::FRAME_BYTES_MAX,
     build::{Ip, frame, ports, tcp},
-    mutate,
+    fragments, mutate,
     random::Random,
     worlds::{client, flow_client},
 };
@@ -19,8 +19,53 @@ pub(super) const INPUT_BYTES_MAX: usize = FRAME_BYTES_MAX - 256 - 320;
 const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 8, 8];
 const TTLS: [u8; 8] = [64, 64, 63, 255, 128, 2, 1, 0];
 
+/// Adds a frame for a world, or those of the fragments of a datagram.
+pub(super) fn more(random: &mut Random, world: &World, frames: &mut Vec<Vec<u8>>) {
+    if random.percent(4) {
+        frames.extend(in_fragments(random, world));
+    } else {
+        frames.push(any(random, world));
+    }
+}
+
+/// A datagram in fragments, some of which are not as they should be.
+fn in_fragments(random: &mut Random, world: &World) -> Vec<Vec<u8>> {
+    let service = &world.services[random.below(world.services.len())];
+    let length = random.pick(&[40, 200, 200, 700, 1500, 2500]);
+    let data = random.bytes(length);
+    let packet = match random.below(20) {
+        0 => {
+            let from = client(random, service.vip.is_ipv6());
+            let ip = ip(random, from, service.vip.ip());
+            let kind = if service.vip.is_ipv6() { 128 } else { 8 };
+            ip.icmp(kind, 0, [0, 7, 0, 9], &data)
+        }
+        1..6 => {
+            let backend = member(random, world, service).address;
+            let to = flow_client(random, service.vip.is_ipv6());
+            let ip = ip(random, backend.ip(), to.ip());
+            transport(random, service, ip, ports(backend, to), &data)
+        }
+        _ => {
+            let from = flow_client(random, service.vip.is_ipv6());
+            packet(random, service, from, &data)
+        }
+    };
+    fragments::of(random, &packet)
+        .into_iter()
+        .map(|packet| {
+            let mut frame = frame(world.interfaces[0].mac, ROUTER_MAC, &packet);
+            if random.percent(6) {
+                mutate::some(random, &mut frame);
+            }
+            frame.truncate(INPUT_BYTES_MAX);
+            frame
+        })
+        .collect()
+}
+
 /// A frame for a world, valid or not.
-pub(super) fn any(random: &mut Random, world: &World) -> Vec<u8> {
+fn any(random: &mut Random, world: &World) -> Vec<u8> {
     let mut frame = valid(random, world);
     if random.percent(45) {
         mutate::some(random, &mut frame);

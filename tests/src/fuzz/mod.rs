@@ -7,6 +7,7 @@
 mod balancer;
 mod build;
 mod compare;
+mod fragments;
 mod frames;
 mod mutate;
 mod random;
@@ -94,9 +95,12 @@ pub fn run(options: &Options) -> Result<Report> {
 fn case(object: &[u8], seed: u64, frames: u64, tally: &mut Tally) -> Result<Option<String>> {
     let mut random = Random::new(seed);
     let world = worlds::world(&mut random, compare::now_s());
-    let frames: Vec<Vec<u8>> = (0..frames)
-        .map(|_| frames::any(&mut random, &world))
-        .collect();
+    let count = frames as usize;
+    let mut frames = Vec::new();
+    while frames.len() < count {
+        frames::more(&mut random, &world, &mut frames);
+    }
+    frames.truncate(count);
     let mut target = Balancer::load(object, &world)?;
     let Some(difference) = compare::run(&mut target, &world, &frames, tally)? else {
         return Ok(None);

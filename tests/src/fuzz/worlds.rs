@@ -211,6 +211,7 @@ fn service(random: &mut Random, world: &mut World, number: u32) {
                 && other.forward == forward
                 && other.pool == pool
                 && other.protocol == protocol
+            || other.fragments_by_address && other.vip.ip() == address && other.protocol == protocol
     });
     if taken {
         return;
@@ -242,7 +243,15 @@ fn service(random: &mut Random, world: &mut World, number: u32) {
     } else {
         (forward, pool, state)
     };
+    // Fragments have no port, so that they are one service's.
+    let is_alone = world
+        .services
+        .iter()
+        .all(|other| other.vip.ip() != address || other.protocol != protocol);
+    let fragments_by_address =
+        protocol == protocol::UDP && by_ring && is_alone && random.percent(40);
     world.services.push(Service {
+        fragments_by_address,
         vip,
         protocol,
         forward,

@@ -11,6 +11,7 @@ use xlb_common::{
 
 use super::{
     bytes::{be16, octets, rewrite},
+    fragments::Datagrams,
     packet::{Packet, Transport},
     select::Choice,
     tables::Records,
@@ -45,6 +46,8 @@ pub struct Model {
     pub pending: Records,
     /// What `FLOWS` holds.
     pub flows: Records,
+    /// What is remembered of datagrams in fragments.
+    pub(super) datagrams: Datagrams,
     /// When a flow without a record last used the `stable` of a slot, by its place in the arena.
     pub last_miss_s: HashMap<u32, u32>,
     /// Time in seconds of `CLOCK_MONOTONIC`.
@@ -80,6 +83,7 @@ impl Model {
             pending: Records::new(&world.pending),
             flows: Records::new(&world.flows),
             world,
+            datagrams: Datagrams::default(),
             last_miss_s: HashMap::new(),
             now_s: 0,
             events: Vec::new(),
@@ -148,22 +152,26 @@ impl Model {
                 });
             }
         };
+        if let Some(fragment) = packet.fragment {
+            return self.fragment(frame, &packet, fragment);
+        }
         if packet.transport == Transport::Icmp {
             return self.icmp(frame, &packet);
         }
         let to_vip = self.world.is_vip(packet.destination);
         if packet.transport == Transport::Other {
-            return Err(match (to_vip, packet.is_fragment) {
-                (false, _) => Reason::NotForService,
-                (true, true) => Reason::Fragment,
-                (true, false) if packet.end > frame.len() => Reason::Truncated,
-                (true, false) => Reason::OtherProtocol,
+            return Err(if !to_vip {
+                Reason::NotForService
+            } else if packet.end > frame.len() {
+                Reason::Truncated
+            } else {
+                Reason::OtherProtocol
             });
         }
         if to_vip {
             return self.for_vip(frame, &packet);
         }
-        if packet.is_fragment || !packet.is_whole(frame) {
+        if !packet.is_whole(frame) {
             return Err(Reason::NotForService);
         }
         self.perhaps_a_reply(frame, &packet)
@@ -181,9 +189,6 @@ impl Model {
     }
 
     fn for_vip(&mut self, frame: &[u8], packet: &Packet) -> Result<Sent, Reason> {
-        if packet.is_fragment {
-            return Err(Reason::Fragment);
-        }
         if !packet.is_whole(frame) {
             return Err(Reason::Truncated);
         }
@@ -223,7 +228,7 @@ impl Model {
         )
     }
 
-    fn kind(&self, frame: &[u8], packet: &Packet, service: usize) -> Kind {
+    pub(super) fn kind(&self, frame: &[u8], packet: &Packet, service: usize) -> Kind {
         if packet.transport == Transport::Udp {
             return self.kind_of_datagram(service);
         }
@@ -247,7 +252,12 @@ impl Model {
     }
 
     /// Destination NAT (RFC 2663): address and port become the backend's.
-    fn towards(&self, out: &mut [u8], packet: &Packet, backend: u16) -> Result<(), Reason> {
+    pub(super) fn towards(
+        &self,
+        out: &mut [u8],
+        packet: &Packet,
+        backend: u16,
+    ) -> Result<(), Reason> {
         let to = self
             .world
             .backend(backend)
@@ -293,7 +303,7 @@ impl Model {
     }
 
     /// A packet of so many bytes, by attachment.
-    fn counter(
+    pub(super) fn counter(
         &self,
         service: usize,
         backend: u16,
@@ -362,7 +372,7 @@ impl Model {
     }
 }
 
-fn tcp_flags(frame: &[u8], packet: &Packet) -> u8 {
+pub(super) fn tcp_flags(frame: &[u8], packet: &Packet) -> u8 {
     if packet.protocol() == protocol::TCP {
         frame[packet.transport_at + 13]
     } else {

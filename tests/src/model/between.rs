@@ -28,10 +28,28 @@ pub(super) struct Way {
     pub(super) transport_at: usize,
     /// Its protocol number.
     pub(super) protocol: u8,
-    /// Whether there are other fragments.
-    pub(super) is_fragment: bool,
-    /// Whether its beginning is in another fragment.
-    pub(super) is_later_fragment: bool,
+    /// Which part of a datagram it is, if it is not all of one.
+    pub(super) fragment: Option<Fragment>,
+}
+
+impl Way {
+    /// Whether the packet's beginning is in another fragment.
+    pub(super) fn is_later_fragment(&self) -> bool {
+        self.fragment.is_some_and(|fragment| fragment.offset != 0)
+    }
+}
+
+/// A part of a datagram.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fragment {
+    /// Offset of the part in its packet.
+    pub(crate) at: usize,
+    /// Offset of its first byte in the datagram.
+    pub(crate) offset: usize,
+    /// Whether others follow.
+    pub(crate) more: bool,
+    /// Identification of the datagram.
+    pub(crate) id: u32,
 }
 
 /// Looks through the options of an IPv4 packet.
@@ -55,12 +73,16 @@ pub(super) fn options(packet: &[u8]) -> Result<Way, Reason> {
             }
         }
     }
-    let fragment = be16(packet, 6);
+    let word = be16(packet, 6);
     Ok(Way {
         transport_at: header,
         protocol: packet[9],
-        is_fragment: fragment & 0x3fff != 0,
-        is_later_fragment: fragment & 0x1fff != 0,
+        fragment: (word & 0x3fff != 0).then(|| Fragment {
+            at: header,
+            offset: usize::from(word & 0x1fff) * 8,
+            more: word & 0x2000 != 0,
+            id: be16(packet, 4).into(),
+        }),
     })
 }
 
@@ -69,14 +91,13 @@ pub(super) fn extensions(packet: &[u8], offset: usize) -> Result<Way, Reason> {
     let mut way = Way {
         transport_at: IPV6_BYTES,
         protocol: packet[6],
-        is_fragment: false,
-        is_later_fragment: false,
+        fragment: None,
     };
     let mut has_fragment_header = false;
     for count in 0.. {
         let number = way.protocol;
         if ![HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION].contains(&number)
-            || way.is_later_fragment
+            || way.is_later_fragment()
         {
             break;
         }
@@ -86,7 +107,12 @@ pub(super) fn extensions(packet: &[u8], offset: usize) -> Result<Way, Reason> {
         }
         let header = packet
             .get(way.transport_at..way.transport_at + if number == FRAGMENT { 8 } else { 4 })
-            .ok_or(Reason::Truncated)?;
+            .ok_or(if way.fragment.is_some() {
+                // The headers go on in the next fragment (RFC 7112).
+                Reason::FragmentTiny
+            } else {
+                Reason::Truncated
+            })?;
         match number {
             // RFC 4302, section 2.2.
             AUTHENTICATION if header[1] == 0 || header[1] % 2 != 0 => {
@@ -95,8 +121,13 @@ pub(super) fn extensions(packet: &[u8], offset: usize) -> Result<Way, Reason> {
             ROUTING if header[2] == 0 || header[3] != 0 => return Err(Reason::SourceRoute),
             FRAGMENT => {
                 has_fragment_header = true;
-                way.is_fragment = be16(header, 2) & 0xfff9 != 0;
-                way.is_later_fragment = be16(header, 2) & 0xfff8 != 0;
+                let word = be16(header, 2);
+                way.fragment = (word & 0xfff9 != 0).then(|| Fragment {
+                    at: way.transport_at + 8,
+                    offset: usize::from(word & 0xfff8),
+                    more: word & 1 != 0,
+                    id: u32::from(be16(header, 4)) << 16 | u32::from(be16(header, 6)),
+                });
             }
             _ => {}
         }

@@ -32,11 +32,11 @@ const IPV4_MTU_MIN: usize = 68;
 impl Model {
     pub(super) fn icmp(&mut self, frame: &[u8], packet: &Packet) -> Result<Sent, Reason> {
         let to_vip = self.world.is_vip(packet.destination);
-        if packet.is_fragment || !packet.is_whole(frame) {
-            return Err(match (to_vip, packet.is_fragment) {
-                (false, _) => Reason::NotForService,
-                (true, true) => Reason::Fragment,
-                (true, false) => Reason::Truncated,
+        if !packet.is_whole(frame) {
+            return Err(if to_vip {
+                Reason::Truncated
+            } else {
+                Reason::NotForService
             });
         }
         let at = packet.transport_at;

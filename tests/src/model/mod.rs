@@ -10,6 +10,7 @@ mod balance;
 mod between;
 mod bytes;
 mod connections;
+mod fragments;
 mod icmp;
 mod leave;
 mod outer;

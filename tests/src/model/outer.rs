@@ -44,10 +44,12 @@ impl Model {
         let mtu = self.mtu(way);
         let mut inner = frame[ETHERNET_BYTES..].to_vec();
         // What follows a datagram in its packet (RFC 9868) is not covered by its checksum.
-        let datagram = be16(frame, packet.transport_at + 4);
-        let unsummed = packet.transport == Transport::Udp
-            && (be16(frame, packet.checksum_at()) == 0
-                || packet.transport_at + usize::from(datagram) != packet.end);
+        let datagram = || usize::from(be16(frame, packet.transport_at + 4));
+        // Nothing says what a part of a datagram adds up to.
+        let unsummed = packet.fragment.is_some()
+            || packet.transport == Transport::Udp
+                && (be16(frame, packet.checksum_at()) == 0
+                    || packet.transport_at + datagram() != packet.end);
         let mut length = packet.bytes();
         let each = outer_bytes(&of, packet.v6);
         let second = choice
@@ -127,7 +129,9 @@ fn outer4(from: IpAddr, to: IpAddr, inner: &[u8], protocol: u8, length: usize) -
     let total = (IPV4_BYTES + length) as u16;
     let mut out = vec![0x45, class_of(inner)];
     out.extend(total.to_be_bytes());
-    out.extend(&inner[4..6]);
+    // Fragments of a datagram share its identification, and their outer packets are no such parts of one
+    // (docs/fragments.md).
+    out.extend((be16(inner, 4) ^ be16(inner, 6) & 0x1fff).to_be_bytes());
     out.extend([inner[6] & 0x40, 0, ttl_of(inner), protocol, 0, 0]);
     out.extend(octets(from));
     out.extend(octets(to));

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use xlb_common::{maps::protocol, reason::Reason};
 
 use super::{
-    ETHERNET_BYTES, ICMP_BYTES, IPV4_BYTES, IPV6_BYTES, TCP_BYTES, UDP_BYTES, between,
+    ETHERNET_BYTES, ICMP_BYTES, IPV4_BYTES, IPV6_BYTES, TCP_BYTES, UDP_BYTES,
+    between::{self, Fragment},
     bytes::{address, be16},
 };
 
@@ -32,7 +33,10 @@ pub(crate) struct Packet {
     pub(crate) destination: IpAddr,
     pub(crate) transport: Transport,
     pub(crate) ttl: u8,
-    pub(crate) is_fragment: bool,
+    /// Protocol number of what follows the headers.
+    pub(crate) number: u8,
+    /// Which part of a datagram it is, if it is not all of one.
+    pub(crate) fragment: Option<Fragment>,
 }
 
 /// A packet that is not looked into: where it goes, and why.
@@ -89,7 +93,8 @@ impl Packet {
             destination,
             transport,
             ttl: packet[if v6 { 7 } else { 8 }],
-            is_fragment: way.is_fragment,
+            number: way.protocol,
+            fragment: way.fragment,
         })
     }
 

@@ -60,6 +60,8 @@ pub struct Service {
     pub state: u32,
     /// Whether packets may name an alternative.
     pub second_chance: bool,
+    /// Whether fragments go by their addresses.
+    pub fragments_by_address: bool,
     /// Index in `COUNTERS` of the pool's backend at position 0.
     pub counter_base: u32,
     /// Turns that were taken under `round-robin`.

@@ -34,11 +34,6 @@ const BOTH: &[Row] = &[
 const IPV4: &[Row] = &[
     ("of header length 4", |f| f[IP] = 0x44, Reason::BadHeader),
     (
-        "the first fragment",
-        |f| summed(f, |f| f[IP + 6] = 0x20),
-        Reason::Fragment,
-    ),
-    (
         "a later fragment",
         |f| summed(f, |f| f[IP + 7] = 0x10),
         Reason::Fragment,
@@ -100,6 +95,7 @@ const IPV6: &[Row] = &[
         "a later fragment",
         |f| {
             f[IP + 6] = 44;
+            f[IP + 40] = 17;
             f[IP + 42..IP + 44].copy_from_slice(&[0, 8]);
         },
         Reason::Fragment,

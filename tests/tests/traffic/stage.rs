@@ -67,6 +67,8 @@ pub(crate) struct Setting {
     pub(crate) two_interfaces: bool,
     /// Whether backends have addresses of the other family than the VIP.
     pub(crate) across: bool,
+    /// Whether datagrams in fragments go by their addresses.
+    pub(crate) fragments_by_address: bool,
 }
 
 impl Setting {
@@ -77,6 +79,7 @@ impl Setting {
             v6,
             two_interfaces: false,
             across: false,
+            fragments_by_address: false,
         }
     }
 
@@ -276,6 +279,11 @@ fn service_config(topology: &Topology, setting: Setting, service: Service) -> St
     let vip = setting.vip();
     let backend_port = setting.backend_port(service);
     let check_port = setting.backend_port(WEB);
+    let fragments = if setting.fragments_by_address && protocol == "udp" {
+        "fragments = \"address\"\n"
+    } else {
+        ""
+    };
     let backends: String = topology.backends[..service.backends]
         .iter()
         .map(|host| {
@@ -298,6 +306,6 @@ port = {port}
 protocol = "{protocol}"
 forward = "{forward}"
 pool = "{name}"
-"#
+{fragments}"#
     )
 }

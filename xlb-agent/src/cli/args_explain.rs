@@ -26,6 +26,9 @@ pub(super) struct ExplainArgs {
     /// another packet to continue the handshake that is recorded.
     #[arg(long, value_name = "NUMBER")]
     seq: Option<u32>,
+    /// It is the first fragment of a datagram, whose others go the same way.
+    #[arg(long)]
+    fragment: bool,
     /// The configuration file, from which the hash key and names are taken if no agent answers.
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub(super) config: PathBuf,
@@ -47,6 +50,7 @@ impl ExplainArgs {
             protocol,
             syn: self.syn,
             sequence: self.seq,
+            fragment: self.fragment,
         })
     }
 }

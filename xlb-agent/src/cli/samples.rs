@@ -309,6 +309,7 @@ pub(super) fn explanation() -> Explanation {
             protocol: Protocol::Tcp,
             syn: false,
             sequence: None,
+            fragment: false,
         },
         service: Some(ExplainedService {
             number: 1,

@@ -25,7 +25,8 @@ impl Daemon {
     pub(super) fn explain(&self, packet: &ExplainRequest) -> Result<Explanation, String> {
         let dataplane = &self.engine.dataplane;
         let key = explain::flow_of(packet)?;
-        let facts = explain::gather(dataplane.maps(), dataplane.spec().hash_key, &key, now_s())
+        let hash_key = dataplane.spec().hash_key;
+        let facts = explain::gather(dataplane.maps(), hash_key, &key, packet.fragment, now_s())
             .map_err(|error| format!("read the tables of flows: {error}"))?;
         let name_of = |egress| interface(dataplane.maps(), egress);
         let mut explanation = explain::explain(packet, &facts, name_of);
@@ -57,7 +58,8 @@ pub fn explain_alone(options: &Options, packet: &ExplainRequest) -> anyhow::Resu
         })?,
     };
     let maps = dataplane::pinned_maps(&options.pin_dir)?;
-    let facts = explain::gather(&maps, hash_words(hash_key), &key, now_s())
+    let hash_key = hash_words(hash_key);
+    let facts = explain::gather(&maps, hash_key, &key, packet.fragment, now_s())
         .context("read the tables of flows")?;
     let mut explanation = explain::explain(packet, &facts, |egress| interface(&maps, egress));
     if let Ok(config) = &config {

@@ -45,8 +45,8 @@ pub(super) fn copy(layout: &MapLayout, from: OwnedFd, to: OwnedFd) -> io::Result
         ),
         Kind::DevMap => copy_devices(&from, &to),
         // Events that were not read yet are lost; the program repeats those that matter. Programs
-        // belong to one load.
-        Kind::RingBuf | Kind::Programs => Ok(()),
+        // belong to one load, and datagrams live for a moment.
+        Kind::RingBuf | Kind::Programs | Kind::LruHash => Ok(()),
     }
 }
 
@@ -62,7 +62,8 @@ pub(super) fn add_newer(layout: &MapLayout, from: OwnedFd, to: OwnedFd) -> io::R
         | Kind::LpmTrie
         | Kind::DevMap
         | Kind::RingBuf
-        | Kind::Programs => Ok(()),
+        | Kind::Programs
+        | Kind::LruHash => Ok(()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use xlb_common::{
     endpoint::{Entry4, Entry6},
+    fragment::FragmentRecord,
     limits::{
         BLOCK_ENTRIES, ENDPOINT_TABLE_MAX, ENDPOINT_TABLE_MIN, EVENTS_BYTES, MAX_EGRESS, MAX_ROUTES,
     },
@@ -36,6 +37,8 @@ pub struct Sizes {
     pub pending: u32,
     /// Entries of `FLOWS`.
     pub flows: u32,
+    /// Entries of `FRAGMENTS`.
+    pub fragmented: u32,
     /// Entries of `COUNTERS`.
     pub counters: u32,
     /// Entries of `NAT_PORTS`.
@@ -58,6 +61,7 @@ impl Default for Sizes {
             arena_blocks: 1,
             pending: 1,
             flows: 1,
+            fragmented: 1,
             counters: 1,
             nat_ports: 1,
             nat_flows: 1,
@@ -100,6 +104,7 @@ impl Sizes {
             arena_blocks: self.arena_blocks.max(other.arena_blocks),
             pending: self.pending.max(other.pending),
             flows: self.flows.max(other.flows),
+            fragmented: self.fragmented.max(other.fragmented),
             counters: self.counters.max(other.counters),
             nat_ports: self.nat_ports.max(other.nat_ports),
             nat_flows: self.nat_flows.max(other.nat_flows),
@@ -119,6 +124,7 @@ impl Sizes {
             name::RING | name::SLOTS | name::LAST_MISS | name::SEQUENCES => &mut self.arena_blocks,
             name::PENDING => &mut self.pending,
             name::FLOWS => &mut self.flows,
+            name::FRAGMENTS => &mut self.fragmented,
             name::COUNTERS => &mut self.counters,
             name::NAT_PORTS => &mut self.nat_ports,
             name::NAT_FLOWS => &mut self.nat_flows,
@@ -135,6 +141,7 @@ pub(super) enum Kind {
     Array = 2,
     Programs = 3,
     PerCpuArray = 6,
+    LruHash = 9,
     LpmTrie = 11,
     DevMap = 14,
     RingBuf = 27,
@@ -251,6 +258,12 @@ pub(super) fn layout(sizes: &Sizes) -> Vec<MapLayout> {
         MapLayout::mapped::<NatPool>(name::NAT_POOLS, 2),
         MapLayout::keyed::<FlowKey, FlowValue>(name::NAT_FLOWS, Kind::Hash, sizes.nat_flows, 0),
         MapLayout::keyed::<(), ()>(name::EVENTS, Kind::RingBuf, EVENTS_BYTES, 0),
+        MapLayout::keyed::<FlowKey, FragmentRecord>(
+            name::FRAGMENTS,
+            Kind::LruHash,
+            sizes.fragmented,
+            0,
+        ),
         MapLayout::keyed::<u32, u32>(name::WAYS, Kind::Programs, way::PROGRAMS.len() as u32, 0),
     ]
 }

@@ -34,6 +34,7 @@ pub fn host_lines(now: &Dataplane, then: &Dataplane) -> Vec<String> {
         nat_source,
         nat_ports,
         nat_timeouts,
+        max_fragmented,
     } = now;
     let mut lines = Lines::default();
     lines.compare(
@@ -74,6 +75,7 @@ pub fn host_lines(now: &Dataplane, then: &Dataplane) -> Vec<String> {
     lines.compare("nat_source", &listed(nat_source), &listed(&then.nat_source));
     lines.compare("nat_ports", nat_ports, &then.nat_ports);
     lines.compare("nat_timeouts", nat_timeouts, &then.nat_timeouts);
+    lines.compare("max_fragmented", max_fragmented, &then.max_fragmented);
     lines.list
 }
 
@@ -92,6 +94,7 @@ pub(super) fn service_lines(now: &Service, then: &Service) -> Vec<String> {
         udp,
         udp_idle_timeout,
         second_chance,
+        fragments,
         announce,
     } = now;
     let mut lines = Lines::default();
@@ -108,6 +111,7 @@ pub(super) fn service_lines(now: &Service, then: &Service) -> Vec<String> {
         &time(then.udp_idle_timeout),
     );
     lines.compare("second_chance", second_chance, &then.second_chance);
+    lines.compare("fragments", fragments, &then.fragments);
     lines.compare("announce", &or_unset(*announce), &or_unset(then.announce));
     lines.list
 }

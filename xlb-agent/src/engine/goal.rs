@@ -10,7 +10,7 @@ use xlb_common::{
     next_hop::NextHop,
 };
 use xlb_control::config::{
-    Affinity, AllDown, Config, Forward, OnRemove, Policy, Pool, Protocol, Service, Udp,
+    Affinity, AllDown, Config, Forward, Fragments, OnRemove, Policy, Pool, Protocol, Service, Udp,
 };
 
 use crate::plan::{Intent, MemberGoal, PoolGoal};
@@ -81,13 +81,22 @@ pub fn of_service(service: &Service) -> xlb_common::maps::Service {
             Forward::Local => forward::LOCAL,
             Forward::FullNat => forward::FULL_NAT,
         },
-        options: if service.second_chance {
-            service_option::SECOND_CHANCE
-        } else {
-            0
-        },
+        options: options_of(service),
         ..xlb_common::maps::Service::default()
     }
+}
+
+fn options_of(service: &Service) -> u8 {
+    let second_chance = if service.second_chance {
+        service_option::SECOND_CHANCE
+    } else {
+        0
+    };
+    let fragments = match service.fragments {
+        Fragments::Follow => 0,
+        Fragments::Address => service_option::FRAGMENTS_BY_ADDRESS,
+    };
+    second_chance | fragments
 }
 
 /// IP protocol number of a service.

@@ -381,8 +381,8 @@ pub fn sizes(config: &Config, engine: Option<&Engine>) -> Sizes {
     let replies = table(backends.max(live));
     // The room that exists counts as needed while pools and counters may move within it.
     Sizes {
-        vips4: table(v4 * 2 + SOURCES_OF_FAMILY as u32),
-        vips6: table(v6 * 2 + SOURCES_OF_FAMILY as u32),
+        vips4: table(v4 * 3 + SOURCES_OF_FAMILY as u32),
+        vips6: table(v6 * 3 + SOURCES_OF_FAMILY as u32),
         replies4: replies,
         replies6: replies,
         services: (count(config.services.len()) + 1) * HEADROOM + 8,
@@ -394,6 +394,7 @@ pub fn sizes(config: &Config, engine: Option<&Engine>) -> Sizes {
             .max(16),
         pending: config.dataplane.max_pending,
         flows: config.dataplane.max_flows,
+        fragmented: config.dataplane.max_fragmented,
         counters: attachments * HEADROOM + 64,
         nat_ports: nat::ports_needed(config),
         nat_flows: nat::flows_needed(config),

@@ -8,7 +8,8 @@ use std::{
 
 use xlb_common::{
     endpoint::{Endpoint4, Endpoint6, EndpointKey, EndpointTarget},
-    maps::{backend_cause, forward},
+    fragment,
+    maps::{backend_cause, forward, service_option},
     nat,
 };
 
@@ -49,8 +50,13 @@ impl Engine {
                 .map(|(&(at, protocol), &to)| (at, protocol, to)),
         );
         let services = self.services.iter();
-        let (vips4, vips6) =
-            by_family(services.flat_map(|(&(vip, port, protocol), &(number, _))| {
+        let (vips4, vips6) = by_family(services.flat_map(
+            |(&(vip, port, protocol), &(number, service))| {
+                let by_address = service.options & service_option::FRAGMENTS_BY_ADDRESS != 0;
+                let fragments = by_address.then(|| {
+                    let at = SocketAddr::new(vip, protocol.into());
+                    (at, fragment::ENDPOINT_PROTOCOL, target(number, 0))
+                });
                 [
                     (SocketAddr::new(vip, port), protocol, target(number, 0)),
                     (
@@ -59,7 +65,10 @@ impl Engine {
                         target(EndpointTarget::ADDRESS_ONLY, 0),
                     ),
                 ]
-            }));
+                .into_iter()
+                .chain(fragments)
+            },
+        ));
         let (sources4, sources6) = by_family(self.sources.iter().map(|&(number, address)| {
             let at = SocketAddr::new(address, 0);
             (at, nat::SOURCE, target(number + 1, 0))

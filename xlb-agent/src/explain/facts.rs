@@ -7,7 +7,7 @@ use xlb_common::{
     flow::FlowKey,
     hash,
     limits::NAME_BYTES,
-    maps::{Backend, Service, service_state},
+    maps::{Backend, Service, service_option, service_state},
     record::FlowValue,
     slot::SlotWord,
 };
@@ -119,12 +119,19 @@ impl Facts {
     }
 }
 
-/// Reads what the data path would look at for a packet of a flow; `hash_key` is the program's.
+/// Reads what the data path would look at for a packet of a flow, or a fragment of one; `hash_key` is the
+/// program's.
 ///
 /// # Errors
 ///
 /// What the kernel says.
-pub fn gather(maps: &Maps, hash_key: [u64; 2], key: &FlowKey, now_s: u32) -> io::Result<Facts> {
+pub fn gather(
+    maps: &Maps,
+    hash_key: [u64; 2],
+    key: &FlowKey,
+    fragment: bool,
+    now_s: u32,
+) -> io::Result<Facts> {
     let mut facts = Facts {
         found: Found::Nothing { is_vip: false },
         service_number: 0,
@@ -166,7 +173,17 @@ pub fn gather(maps: &Maps, hash_key: [u64; 2], key: &FlowKey, now_s: u32) -> io:
         facts.pool = pool_name(maps, service.pool);
     }
     if let Found::Service(service) = facts.found {
-        facts.slot = slot(maps, &service, hash_key, key);
+        let by_address = service.options & service_option::FRAGMENTS_BY_ADDRESS != 0;
+        let hashed = if fragment && by_address {
+            FlowKey {
+                source_port_be: 0,
+                destination_port_be: 0,
+                ..*key
+            }
+        } else {
+            *key
+        };
+        facts.slot = slot(maps, &service, hash_key, &hashed);
         let own = |value: &FlowValue| value.tag() == key.tag();
         facts.pending = maps.pending.get(key)?.filter(own);
         facts.flow = maps.flows.get(key)?.filter(own);

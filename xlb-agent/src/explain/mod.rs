@@ -119,6 +119,15 @@ fn judge(
     notes: &mut Vec<String>,
 ) -> ExplainedVerdict {
     let state = service.state;
+    let by_address = packet.fragment && service.options & service_option::FRAGMENTS_BY_ADDRESS != 0;
+    if packet.fragment {
+        let note = if by_address {
+            words::FRAGMENTS_BY_ADDRESS
+        } else {
+            words::FRAGMENTS_FOLLOW
+        };
+        notes.push(note.to_owned());
+    }
     let (number, why) = if state & service_state::NOT_AT_REST == 0 {
         (slot.ring, words::AT_REST.to_owned())
     } else if state & service_state::REFUSE != 0 {

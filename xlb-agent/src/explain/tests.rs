@@ -56,6 +56,7 @@ fn packet(protocol: Protocol, syn: bool) -> ExplainRequest {
         protocol,
         syn,
         sequence: None,
+        fragment: false,
     }
 }
 
@@ -332,4 +333,23 @@ fn an_alternative_is_told_where_the_outer_header_names_it() {
         told(&second, Protocol::Tcp, true).notes,
         Vec::<String>::new()
     );
+}
+
+#[test]
+fn a_fragment_has_others_that_go_the_same_way() {
+    let fragment = ExplainRequest {
+        fragment: true,
+        ..packet(Protocol::Udp, false)
+    };
+    let told = explain(&fragment, &facts(), |_| String::new());
+    assert_eq!(told.verdict.backend, Some(endpoint_of(TARGET)));
+    assert_eq!(told.notes, [words::FRAGMENTS_FOLLOW]);
+    let by_address = with(|_, _, service| service.options = service_option::FRAGMENTS_BY_ADDRESS);
+    let told = explain(&fragment, &by_address, |_| String::new());
+    assert_eq!(told.notes, [words::FRAGMENTS_BY_ADDRESS]);
+    // A whole datagram goes by its ports.
+    let whole = explain(&packet(Protocol::Udp, false), &by_address, |_| {
+        String::new()
+    });
+    assert_eq!(whole.notes, [""; 0]);
 }

@@ -25,6 +25,11 @@ pub(super) const OF_THE_HANDSHAKE: &str = "taken as a packet of the handshake th
 pub(super) const SECOND_CHANCE: &str = "the outer header names the slot's target as the backend that may have the flow if this one \
      does not";
 
+pub(super) const FRAGMENTS_BY_ADDRESS: &str = "fragments of this service go by their addresses: the others of the datagram, and those of all others \
+     of this client, go to the same backend, on every node";
+pub(super) const FRAGMENTS_FOLLOW: &str = "the other fragments of the datagram go to the same backend, if they come to this node within half a \
+     minute of the first (IPv6: a minute)";
+
 pub(super) fn not_for_service(is_vip: bool) -> String {
     if is_vip {
         "the destination is a virtual address, but no service answers at this port and protocol: \

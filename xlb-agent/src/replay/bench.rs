@@ -153,15 +153,16 @@ impl<'a> Bench<'a> {
     }
 
     fn facts(&self, carried: Option<&Carried>) -> anyhow::Result<Option<Facts>> {
-        let Some(Ok(key)) = carried
-            .and_then(Carried::flow)
-            .map(|flow| explain::flow_of(&flow))
-        else {
+        let Some(packet) = carried.and_then(Carried::flow) else {
+            return Ok(None);
+        };
+        let Ok(key) = explain::flow_of(&packet) else {
             return Ok(None);
         };
         let dataplane = &self.engine.dataplane;
         let hash_key = dataplane.spec().hash_key;
-        let facts = explain::gather(dataplane.maps(), hash_key, &key, daemon::now_s());
+        let (maps, now_s) = (dataplane.maps(), daemon::now_s());
+        let facts = explain::gather(maps, hash_key, &key, packet.fragment, now_s);
         facts.map(Some).context("read the tables of flows")
     }
 

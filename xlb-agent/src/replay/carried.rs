@@ -13,6 +13,8 @@ use xlb_control::{api::ExplainRequest, config::Protocol};
 pub struct Carried {
     source: IpAddr,
     destination: IpAddr,
+    /// Whether it is a part of a datagram.
+    is_fragment: bool,
     what: What,
 }
 
@@ -88,6 +90,7 @@ impl Carried {
         Some(Self {
             source,
             destination,
+            is_fragment: within.fragmented,
             what,
         })
     }
@@ -108,6 +111,7 @@ impl Carried {
                 protocol: *protocol,
                 syn: opens(*protocol, *flags),
                 sequence: (*protocol == Protocol::Tcp).then_some(*sequence),
+                fragment: self.is_fragment,
             }),
             What::Icmp {
                 about: Some(about), ..
@@ -118,6 +122,7 @@ impl Carried {
                     destination: theirs.source,
                     syn: false,
                     sequence: None,
+                    fragment: false,
                     ..theirs
                 })
             }
@@ -181,6 +186,7 @@ impl fmt::Display for Carried {
         let Self {
             source,
             destination,
+            is_fragment: _,
             what,
         } = self;
         match what {

@@ -156,6 +156,7 @@ pub(crate) fn larger(spec: &Spec) -> Spec {
             arena_blocks: 3,
             pending: 1000,
             flows: 2000,
+            fragmented: 3000,
             counters: 500,
             nat_ports: 4,
             nat_flows: 4,

@@ -21,6 +21,9 @@ pub struct ExplainRequest {
     /// Sequence number. `None`: of a SYN another than any that is recorded, of another segment one
     /// that continues the handshake that is recorded.
     pub sequence: Option<u32>,
+    /// Whether it is the first fragment of a datagram, whose others go the same way.
+    #[serde(default)]
+    pub fragment: bool,
 }
 
 /// The answer: what the data path would do with the packet, and what it would look at for that.

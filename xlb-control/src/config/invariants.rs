@@ -6,7 +6,9 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{Backend, Config, Forward, Pool, Protocol, Service, limits::MAX_BACKENDS, suggest};
+use super::{
+    Backend, Config, Forward, Fragments, Pool, Protocol, Service, limits::MAX_BACKENDS, suggest,
+};
 
 /// Checks the rules that hold for a configuration as a whole, and returns a sentence for each that
 /// is broken: VIPs that collide, pools that don't exist, backends in the wrong family, backends
@@ -62,6 +64,7 @@ pub(super) fn between_services(config: &Config) -> Vec<Violation> {
     let mut found = Vec::new();
     listeners(config, &mut found);
     sources(config, &mut found);
+    ambiguous_fragments(config, &mut found);
     for service in config.services.values() {
         found.extend(unknown_pool(config, &service.name, &service.pool));
         found.extend(unable_to_carry(service));
@@ -122,6 +125,36 @@ fn listeners<'a>(config: &'a Config, found: &mut Vec<Violation>) -> HashMap<List
         });
     }
     listeners
+}
+
+/// Fragments but the first have no port: of a VIP whose fragments are chosen for by addresses, there is one
+/// service of UDP.
+fn ambiguous_fragments(config: &Config, found: &mut Vec<Violation>) {
+    let is_udp = |service: &&Service| service.protocol == Protocol::Udp;
+    let mut by_address: HashMap<IpAddr, &Service> = HashMap::new();
+    for service in config.services.values().filter(is_udp) {
+        if service.fragments == Fragments::Address {
+            by_address.entry(service.vip).or_insert(service);
+        }
+    }
+    for service in config.services.values().filter(is_udp) {
+        let Some(other) = by_address.get(&service.vip) else {
+            continue;
+        };
+        if other.name == service.name {
+            continue;
+        }
+        found.push(Violation {
+            at: vip(service),
+            other: Some(vip(other)),
+            message: format!(
+                "service `{}` has the VIP {} with `fragments = \"address\"`, and service `{}` has it \
+                 too: fragments have no port to tell which of the two they are for",
+                other.name, service.vip, service.name
+            ),
+            help: "give one of them another VIP, or leave `fragments` out".to_owned(),
+        });
+    }
 }
 
 /// The pool that a service names must exist.

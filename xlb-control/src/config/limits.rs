@@ -44,6 +44,9 @@ pub const DEFAULT_MAX_FLOWS: u32 = 131_072;
 /// Bound of the table of handshakes that are pending while slots move.
 pub const DEFAULT_MAX_PENDING: u32 = 65_536;
 
+/// Datagrams whose fragments are remembered.
+pub const DEFAULT_MAX_FRAGMENTED: u32 = 16_384;
+
 /// Addresses of a family in `nat_source`: each takes about 20 MB of the kernel's memory.
 pub(super) const MAX_NAT_SOURCES: usize = 16;
 
@@ -54,7 +57,7 @@ pub(super) const FEW_NAT_PORTS: u16 = 1024;
 pub(super) const NAT_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 
-/// What `max_flows` and `max_pending` may be. The kernel allocates the tables in full, at about 100
+/// What `max_flows`, `max_pending` and `max_fragmented` may be. The kernel allocates the tables in full, at about 100
 /// bytes an entry.
 pub const TABLE_ENTRIES: RangeInclusive<u32> = 1_024..=16_777_216;
 

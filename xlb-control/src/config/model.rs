@@ -46,6 +46,8 @@ pub struct Dataplane {
     pub max_flows: u32,
     /// Bound of the table of handshakes that are pending while slots move.
     pub max_pending: u32,
+    /// Datagrams whose fragments are remembered, so that they go where the first one went.
+    pub max_fragmented: u32,
     /// Source addresses of packets to backends under `full-nat`, of either family, each once.
     pub nat_source: Vec<IpAddr>,
     /// Source ports of these packets.
@@ -282,6 +284,8 @@ pub struct Service {
     /// Whether packets of connections that this balancer knows nothing of name an alternative to the
     /// backend that they are sent to, while slots move.
     pub second_chance: bool,
+    /// Where datagrams go that come in fragments.
+    pub fragments: Fragments,
     /// Whether the agent puts the VIP on an interface and announces it.
     pub announce: Option<Announce>,
 }
@@ -360,6 +364,18 @@ pub enum Udp {
     Stateless,
     /// A flow stays with its backend until it has been idle for the idle timeout.
     Tracked,
+}
+
+/// Where datagrams go that come in fragments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fragments {
+    /// Where their flow goes: the first fragment has the ports, and the others follow it.
+    #[default]
+    Follow,
+    /// Where a hash of their addresses says, so that every node of a fleet chooses alike for every
+    /// fragment.
+    Address,
 }
 
 /// What happens to a service none of whose backends is well.

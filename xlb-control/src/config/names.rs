@@ -4,8 +4,8 @@
 use std::{fmt, str::FromStr};
 
 use super::{
-    Affinity, AllDown, Announce, CheckKind, Forward, Mode, OnRemove, Policy, Protocol, Settle, Udp,
-    suggest,
+    Affinity, AllDown, Announce, CheckKind, Forward, Fragments, Mode, OnRemove, Policy, Protocol,
+    Settle, Udp, suggest,
 };
 
 /// An enumeration whose values have names.
@@ -60,6 +60,10 @@ named!(Protocol { Tcp = "tcp", Udp = "udp", Sctp = "sctp" });
 named!(Forward { Dnat = "dnat", L2Dsr = "l2-dsr", Ipip = "ipip", Gue = "gue", Local = "local", FullNat = "full-nat" });
 named!(Policy { Maglev = "maglev", RoundRobin = "round-robin", LeastConnections = "least-connections" });
 named!(Affinity { ClientIp = "client-ip" });
+named!(Fragments {
+    Follow = "follow",
+    Address = "address"
+});
 named!(Udp { Stateless = "stateless", Tracked = "tracked" });
 named!(AllDown { Panic = "panic", Drop = "drop" });
 named!(OnRemove { Drain = "drain", Drop = "drop" });

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 pub use record::{Touched, record, record_on};
 
 use super::{
-    AllDown, Backend, Config, Policy, Pool, Service, Udp, check_invariants,
+    AllDown, Backend, Config, Fragments, Policy, Pool, Service, Udp, check_invariants,
     invariants::pool_advice, limits::DEFAULT_UDP_IDLE_TIMEOUT, suggest,
 };
 use crate::{api::Change, config::OnRemove};
@@ -233,6 +233,7 @@ fn service_of(config: &Config, change: &Change) -> Result<Option<Service>, Strin
         udp_idle_timeout: DEFAULT_UDP_IDLE_TIMEOUT,
         all_down: AllDown::default(),
         second_chance: false,
+        fragments: Fragments::default(),
         announce: None,
     }))
 }

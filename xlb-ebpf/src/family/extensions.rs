@@ -13,8 +13,20 @@ use crate::{
 };
 
 /// Goes on from `headers` to what the packet carries, or to what a later fragment has a part of.
+///
+/// # Errors
+///
+/// [`Reason::FragmentTiny`] where the headers of a first fragment go on in the next (RFC 7112).
 #[inline(always)]
 pub fn look_through(frame: &Frame<'_, impl Layout>, headers: &mut Headers) -> Result<(), Reason> {
+    match walk(frame, headers) {
+        Err(Reason::Truncated) if headers.fragment.more => Err(Reason::FragmentTiny),
+        walked => walked,
+    }
+}
+
+#[inline(always)]
+fn walk(frame: &Frame<'_, impl Layout>, headers: &mut Headers) -> Result<(), Reason> {
     let mut is_fragment = false;
     for count in 0..EXTENSION_HEADERS_MAX {
         let at = bounded(headers.transport);
@@ -58,6 +70,8 @@ pub fn look_through(frame: &Frame<'_, impl Layout>, headers: &mut Headers) -> Re
                 headers.fragment = Fragment {
                     offset: offset_more & !7,
                     more: offset_more & 1 != 0,
+                    identification_be: header.identification_be,
+                    start: (at + size_of::<Ipv6FragmentHeader>()) as u16,
                 };
                 size_of::<Ipv6FragmentHeader>()
             }
@@ -71,14 +85,23 @@ pub fn look_through(frame: &Frame<'_, impl Layout>, headers: &mut Headers) -> Re
             return Ok(());
         }
     }
-    match headers.number {
-        extension::HOP_BY_HOP
-        | extension::ROUTING
-        | extension::FRAGMENT
-        | extension::AUTHENTICATION
-        | extension::DESTINATION => Err(Reason::ExtensionHeader),
-        _ => Ok(()),
+    if is_one(headers.number) {
+        return Err(Reason::ExtensionHeader);
     }
+    Ok(())
+}
+
+/// Whether a number is that of an extension header that is looked through.
+#[inline(always)]
+pub const fn is_one(number: u8) -> bool {
+    matches!(
+        number,
+        extension::HOP_BY_HOP
+            | extension::ROUTING
+            | extension::FRAGMENT
+            | extension::AUTHENTICATION
+            | extension::DESTINATION
+    )
 }
 
 /// Sum of the words of the extension headers that begin at `start`, and of their bytes as a length.

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::bpf_fib_lookup;
 use xlb_common::{
     checksum,
     endpoint::{self, Endpoint4, EndpointTarget},
-    flow, gue,
+    flow, fragment, gue,
     maps::{Backend, FlowKey, NextHop, feature, protocol},
     reason::Reason,
     wire::{IcmpHeader, Ipv4Header, UdpHeader, option},
@@ -39,6 +39,8 @@ impl Family for V4 {
     const ICMP: u8 = protocol::ICMP;
     const TRANSPORT_OFFSET: usize = NETWORK_OFFSET + size_of::<Ipv4Header>();
     const OUTER_BYTES: usize = size_of::<Ipv4Header>();
+    const FRAGMENTS_LIFETIME_S: u32 = fragment::LIFETIME4_S;
+    const FRAGMENT_BYTES_UNCOUNTED: usize = 0;
 
     #[inline(always)]
     fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, Reason> {
@@ -66,12 +68,15 @@ impl Family for V4 {
             return Err(Reason::BadHeader);
         }
         let flags = u16::from_be(ip.flags_fragment_be);
+        let transport = offset + (ip.version_ihl & 0x0f) as usize * 4;
         Ok(Headers {
             number: ip.protocol,
-            transport: offset + (ip.version_ihl & 0x0f) as usize * 4,
+            transport,
             fragment: Fragment {
                 offset: flags << 3,
                 more: ip.flags_fragment_be & Ipv4Header::MORE_FRAGMENTS_BE != 0,
+                identification_be: ip.identification_be.into(),
+                start: transport as u16,
             },
         })
     }
@@ -175,6 +180,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn is_between(_number: u8) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn equal(a: u32, b: u32) -> bool {
         a == b
     }
@@ -225,7 +235,14 @@ impl Family for V4 {
         // Fragmentable packets stay so, and then need an identification (RFC 2003, section 3.1).
         let flags_be = ip.flags_fragment_be & Ipv4Header::DONT_FRAGMENT_BE;
         let inner = within(&ip, entropy);
-        outer::ipv4::<T>(frame, backend, mtu, &inner, flags_be, ip.identification_be)
+        // Fragments of a datagram have one identification, and what is around each of them is a
+        // datagram of its own.
+        let identification_be = if frame.may_be_fragment() {
+            ip.identification_be ^ (ip.flags_fragment_be & Ipv4Header::FRAGMENT_OFFSET_BE)
+        } else {
+            ip.identification_be
+        };
+        outer::ipv4::<T>(frame, backend, mtu, &inner, flags_be, identification_be)
     }
 
     #[inline(always)]

@@ -4,10 +4,10 @@ use aya_ebpf::bindings::bpf_fib_lookup;
 use xlb_common::{
     checksum,
     endpoint::{self, Endpoint6, EndpointTarget},
-    flow, gue,
+    flow, fragment, gue,
     maps::{Backend, FlowKey, NextHop, feature, protocol},
     reason::Reason,
-    wire::{IcmpHeader, Ipv4Header, Ipv6Header, UdpHeader},
+    wire::{IcmpHeader, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, UdpHeader},
 };
 use xlb_ebpf::{lpm, tunnel::Tunnel};
 
@@ -39,6 +39,9 @@ impl Family for V6 {
     const ICMP: u8 = protocol::ICMPV6;
     const TRANSPORT_OFFSET: usize = NETWORK_OFFSET + size_of::<Ipv6Header>();
     const OUTER_BYTES: usize = size_of::<Ipv6Header>();
+    const FRAGMENTS_LIFETIME_S: u32 = fragment::LIFETIME6_S;
+    const FRAGMENT_BYTES_UNCOUNTED: usize =
+        size_of::<Ipv6Header>() + size_of::<Ipv6FragmentHeader>();
 
     #[inline(always)]
     fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, Reason> {
@@ -146,6 +149,11 @@ impl Family for V6 {
     #[inline(always)]
     fn of_key(words: [u64; 2]) -> [u64; 2] {
         words
+    }
+
+    #[inline(always)]
+    fn is_between(number: u8) -> bool {
+        extensions::is_one(number)
     }
 
     #[inline(always)]

@@ -17,6 +17,7 @@ use aya::{
 use xlb_common::{
     endpoint::EndpointTarget,
     flow::FlowKey,
+    fragment::{self, FragmentRecord},
     limits::BLOCK_ENTRIES,
     maps::{AttachmentCounters, NextHop, PROGRAM, name},
     reason::{Action, Reason},
@@ -36,6 +37,9 @@ use crate::{
 /// Counters that are looked at.
 const COUNTERS: u32 = COUNTERS_EACH * SERVICES_MAX as u32;
 const COUNTER_WORDS: usize = size_of::<AttachmentCounters>() / 8;
+
+/// Datagrams that are remembered: more than there are, for what the kernel forgets is its choice.
+const FRAGMENTED: u32 = 65_536;
 
 /// Room for the largest frame that a test run takes, and what a program puts around it.
 pub(super) const FRAME_BYTES_MAX: usize = 4096;
@@ -70,6 +74,7 @@ impl Balancer {
         let mut ebpf = load::balancer(&world.features, &world.hash_key, pending, flows)
             .map_max_entries(name::REASONS, Reason::COUNT as u32)
             .map_max_entries(name::COUNTERS, COUNTERS)
+            .map_max_entries(name::FRAGMENTS, FRAGMENTED)
             .load(object)
             .context("load the eBPF object")?;
         let ways = load::programs(&mut ebpf)?;
@@ -100,6 +105,10 @@ impl Balancer {
                 ..EndpointTarget::default()
             };
             put_endpoint(ebpf, false, service.vip, service.protocol, target)?;
+            if service.fragments_by_address {
+                let at = SocketAddr::new(service.vip.ip(), service.protocol.into());
+                put_endpoint(ebpf, false, at, fragment::ENDPOINT_PROTOCOL, target)?;
+            }
             let address = EndpointTarget {
                 service: EndpointTarget::ADDRESS_ONLY,
                 ..EndpointTarget::default()
@@ -161,6 +170,13 @@ impl Balancer {
             for (key, value) in records {
                 table.insert(bytes_of::<_, 40>(key), bytes_of::<_, 16>(value), 0)?;
             }
+        }
+        let map = ebpf.map_mut(name::FRAGMENTS).context("a map")?;
+        let mut datagrams =
+            HashMap::<_, [u8; 40], [u8; size_of::<FragmentRecord>()]>::try_from(map)?;
+        let keys: Vec<[u8; 40]> = datagrams.keys().collect::<Result<_, _>>()?;
+        for key in keys {
+            datagrams.remove(&key)?;
         }
         put(ebpf, name::LAST_MISS, 0, [0; 4 * BLOCK_ENTRIES])?;
         for (number, service) in (1..).zip(&world.services) {

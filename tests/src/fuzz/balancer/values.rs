@@ -28,11 +28,8 @@ pub(super) fn service(world: &World, number: u32, service: &Service) -> maps::Se
         protocol: service.protocol,
         family: endpoint::family(service.vip.ip()),
         forward: service.forward,
-        options: if service.second_chance {
-            service_option::SECOND_CHANCE
-        } else {
-            0
-        },
+        options: (u8::from(service.second_chance) * service_option::SECOND_CHANCE)
+            | (u8::from(service.fragments_by_address) * service_option::FRAGMENTS_BY_ADDRESS),
         ring_offset: pool.offset,
         ring_slots: pool.slots.len() as u32,
         state: world.state(service),

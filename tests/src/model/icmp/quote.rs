@@ -34,7 +34,7 @@ impl Quote {
         if v6 {
             let way = between::extensions(quoted, at).ok()?;
             (header, number) = (way.transport_at, way.protocol);
-            if way.is_later_fragment {
+            if way.is_later_fragment() {
                 return None;
             }
         }

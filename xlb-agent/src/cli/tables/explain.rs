@@ -53,8 +53,13 @@ fn packet(explanation: &Explanation) -> String {
     let sequence = packet
         .sequence
         .map_or_else(String::new, |number| format!(", sequence number {number}"));
+    let fragment = if packet.fragment {
+        ", the first fragment"
+    } else {
+        ""
+    };
     format!(
-        "{} -> {}/{}, {kind}{sequence}",
+        "{} -> {}/{}, {kind}{sequence}{fragment}",
         packet.source, packet.destination, packet.protocol
     )
 }

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::config::{
     Dataplane, HashKey,
-    limits::{DEFAULT_MAX_FLOWS, DEFAULT_MAX_PENDING, MAX_INTERFACES, TABLE_ENTRIES},
+    limits::{
+        DEFAULT_MAX_FLOWS, DEFAULT_MAX_FRAGMENTED, DEFAULT_MAX_PENDING, MAX_INTERFACES,
+        TABLE_ENTRIES,
+    },
     rules::{self, Role},
 };
 
@@ -53,6 +56,9 @@ pub(super) fn dataplane(section: &Section<'_>, out: &mut Complaints<'_>) -> Data
         nat_timeouts: section
             .optional("nat_timeouts", out, nat::timeouts)
             .unwrap_or_default(),
+        max_fragmented: section
+            .optional("max_fragmented", out, entries)
+            .unwrap_or(DEFAULT_MAX_FRAGMENTED),
     }
 }
 

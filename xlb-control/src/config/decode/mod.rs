@@ -34,7 +34,7 @@ use toml::de::DeTable;
 use super::{
     Config, Dataplane, Diagnostics, Loaded, Mode, NatTimeouts, Pool, PortRange, Service, Settle,
     invariants::{self, Subject, Violation},
-    limits::{DEFAULT_MAX_FLOWS, DEFAULT_MAX_PENDING},
+    limits::{DEFAULT_MAX_FLOWS, DEFAULT_MAX_FRAGMENTED, DEFAULT_MAX_PENDING},
 };
 
 /// Reads the text of a file.
@@ -91,6 +91,7 @@ fn dataplane_of(root: &Section<'_>, out: &mut Complaints<'_>) -> Dataplane {
             nat_source: Vec::new(),
             nat_ports: PortRange::default(),
             nat_timeouts: NatTimeouts::default(),
+            max_fragmented: DEFAULT_MAX_FRAGMENTED,
         },
         |section| dataplane::dataplane(&section, out),
     )

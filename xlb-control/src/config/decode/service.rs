@@ -11,7 +11,9 @@ use super::{
     section::{Section, Value},
     values::{address, boolean, choice, name, port, string},
 };
-use crate::config::{AllDown, Forward, Policy, Pool, Protocol, Service, rules::Role};
+use crate::config::{
+    AllDown, Forward, Fragments, Policy, Pool, Protocol, Service, Udp, rules::Role,
+};
 
 /// What was read of a service. The service is missing when too little of it is sound.
 pub(super) struct Decoded {
@@ -49,6 +51,7 @@ pub(super) fn service(section: &Section<'_>, out: &mut Complaints<'_>) -> Decode
     let decisions = policy::decisions(known_protocol, forward, section, out);
     let all_down = section.optional("all_down", out, choice);
     let second_chance = second_chance(section, forward, known_protocol, decisions.policy, out);
+    let fragments = fragments(section, forward, known_protocol, decisions.udp, out);
     let announce = section.optional("announce", out, choice);
     let names_pool = section.optional("pool", out, string);
     let inline = if forward == Some(Forward::Local) {
@@ -82,6 +85,7 @@ pub(super) fn service(section: &Section<'_>, out: &mut Complaints<'_>) -> Decode
                 AllDown::default()
             }),
             second_chance,
+            fragments,
             announce,
         })
     };
@@ -172,6 +176,41 @@ fn second_chance(
         "remove it, or set it to false".to_owned(),
     );
     false
+}
+
+/// Where datagrams go that come in fragments; complains where their addresses can't say that.
+fn fragments(
+    section: &Section<'_>,
+    forward: Option<Forward>,
+    protocol: Option<Protocol>,
+    udp: Udp,
+    out: &mut Complaints<'_>,
+) -> Fragments {
+    let Some(value) = section.get("fragments") else {
+        return Fragments::default();
+    };
+    let fragments = choice(value, out).unwrap_or_default();
+    if fragments == Fragments::Follow {
+        return fragments;
+    }
+    let fault = match (protocol, udp) {
+        _ if forward == Some(Forward::FullNat) => {
+            "is lost on `forward = \"full-nat\"`, which takes no fragments"
+        }
+        (Some(Protocol::Tcp | Protocol::Sctp), _) => {
+            "is for UDP: it would tear connections, whose other packets go by their ports"
+        }
+        (Some(Protocol::Udp), Udp::Tracked) => {
+            "is lost on `udp = \"tracked\"`: only the ports lead to the record of a flow"
+        }
+        (Some(Protocol::Udp) | None, _) => return fragments,
+    };
+    out.error(
+        value.span(),
+        format!("`fragments = \"{fragments}\"` {fault}"),
+        "remove it, or write `fragments = \"follow\"`".to_owned(),
+    );
+    Fragments::default()
 }
 
 /// The name of the pool, or the first key of the pool that is written in the service.

@@ -263,6 +263,7 @@ impl Fold<'_> {
                     udp_idle_timeout: in_file.udp_idle_timeout,
                     all_down: in_file.all_down,
                     second_chance: in_file.second_chance,
+                    fragments: in_file.fragments,
                     announce: in_file.announce,
                     ..service.clone()
                 };

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{HEAD, SOUND, accepted};
 use crate::config::{
-    Affinity, AllDown, Announce, Backend, Check, CheckKind, Config, ConfigError, Forward, Grace,
-    HashKey, Mode, OnRemove, Policy, Protocol, Settle, Udp,
+    Affinity, AllDown, Announce, Backend, Check, CheckKind, Config, ConfigError, Forward,
+    Fragments, Grace, HashKey, Mode, OnRemove, Policy, Protocol, Settle, Udp,
 };
 
 #[test]
@@ -18,6 +18,7 @@ fn defaults_are_filled_in() {
     assert_eq!(config.dataplane.hash_key, None);
     assert_eq!(config.dataplane.max_flows, 131_072);
     assert_eq!(config.dataplane.max_pending, 65_536);
+    assert_eq!(config.dataplane.max_fragmented, 16_384);
     let pool = &config.pools["web"];
     assert_eq!(pool.ring_slots, 16_381);
     assert_eq!(pool.check, None);
@@ -34,7 +35,29 @@ fn defaults_are_filled_in() {
     assert_eq!(service.udp, Udp::Stateless);
     assert_eq!(service.udp_idle_timeout, Duration::from_secs(300));
     assert_eq!(service.all_down, AllDown::Panic);
+    assert_eq!(service.fragments, Fragments::Follow);
     assert_eq!(service.announce, None);
+}
+
+#[test]
+fn fragments_may_go_by_addresses() {
+    let service = |name: &str, port: u16, keys: &str| {
+        format!(
+            "[[service]]\nname = \"{name}\"\nvip = \"192.0.2.53\"\nport = {port}\nforward = \"l2-dsr\"\n\
+             backends = [{{ address = \"10.0.1.7\", port = {port} }}]\n{keys}\n"
+        )
+    };
+    let loaded = accepted(&format!(
+        "{}max_fragmented = 1_024\n{}{}",
+        HEAD.trim_end_matches('\n').to_owned() + "\n",
+        service("dns", 53, "protocol = \"udp\"\nfragments = \"address\""),
+        // Of TCP there may be others.
+        service("dns-tcp", 53, "fragments = \"follow\""),
+    ));
+    let config = loaded.config;
+    assert_eq!(config.dataplane.max_fragmented, 1_024);
+    assert_eq!(config.services["dns"].fragments, Fragments::Address);
+    assert_eq!(config.services["dns-tcp"].fragments, Fragments::Follow);
 }
 
 #[test]

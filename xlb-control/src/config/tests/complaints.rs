@@ -2,6 +2,7 @@
 
 mod dataplane;
 mod decapsulation;
+mod fragments;
 mod local;
 mod nat;
 mod policy;

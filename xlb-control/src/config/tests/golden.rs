@@ -168,6 +168,6 @@ xlb.toml:10:1: error: unknown key `\u{1b}[31m` in [dataplane]
 10 | "\u001b[31m" = 1
    | ^^^^^^^^^^^^
    |
-   = help: use one of `interfaces`, `mode`, `hash_key`, `vlans`, `tunnel_source_v4`, `tunnel_source_v6`, `settle`, `max_flows`, `max_pending`, `nat_source`, `nat_ports`, `nat_timeouts`"##
+   = help: use one of `interfaces`, `mode`, `hash_key`, `vlans`, `tunnel_source_v4`, `tunnel_source_v6`, `settle`, `max_flows`, `max_pending`, `max_fragmented`, `nat_source`, `nat_ports`, `nat_timeouts`"##
     );
 }

@@ -69,8 +69,7 @@ pub struct Egress {
     /// The kernel's number of the interface; of a VLAN device that of the one that it is on top of. 0:
     /// the entry is not used.
     pub ifindex: u32,
-    /// The VLAN tag that frames leave with, as it stands in memory: see [`vlan_tag`]. 0: that with which
-    /// they came, if any.
+    /// The VLAN tag that frames leave with, as it stands in memory: see [`vlan_tag`]. 0: none.
     pub tag: u32,
 }
 

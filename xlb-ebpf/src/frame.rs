@@ -53,6 +53,8 @@ pub enum Network {
 
 /// Where the headers of a frame are that follow its IP header.
 pub trait Layout: Copy {
+    /// Whether tags may have been taken off the frame.
+    const MAY_HAVE_TAGS: bool;
     /// Offset of what an IP packet carries, which is `plain` where nothing comes between it and an
     /// IP header without options.
     fn transport(self, plain: usize) -> usize;
@@ -71,6 +73,8 @@ pub trait Layout: Copy {
 pub struct Plain;
 
 impl Layout for Plain {
+    const MAY_HAVE_TAGS: bool = false;
+
     #[inline(always)]
     fn transport(self, plain: usize) -> usize {
         plain
@@ -116,6 +120,8 @@ impl Odd {
 }
 
 impl Layout for Odd {
+    const MAY_HAVE_TAGS: bool = true;
+
     #[inline(always)]
     fn transport(self, _plain: usize) -> usize {
         self.transport

@@ -47,9 +47,15 @@ fn hop(next: NextHop) -> Result<Hop, Reason> {
 /// Sends a frame to a next hop: back out of the interface that it came in on, or out of another. By a
 /// VLAN device, it gets the tag of that.
 #[inline(always)]
-pub fn transmit(frame: &mut Frame<'_, impl Layout>, hop: &Hop) -> Result<u32, Reason> {
-    if globals::has(feature::VLAN) && hop.egress.tag != 0 {
-        vlan::insert(frame, hop.egress.tag)?;
+pub fn transmit<L: Layout>(frame: &mut Frame<'_, L>, hop: &Hop) -> Result<u32, Reason> {
+    // Where VLAN devices are named, the way alone says which tag there is.
+    if globals::has(feature::VLAN) {
+        if L::MAY_HAVE_TAGS {
+            vlan::forget();
+        }
+        if hop.egress.tag != 0 {
+            vlan::insert(frame, hop.egress.tag)?;
+        }
     }
     let ethernet = frame.at_mut::<EthernetHeader>(0)?;
     let [a, b, c, d, e, f] = hop.egress.mac;

@@ -130,11 +130,15 @@ pub fn put_back(ctx: &XdpContext, action: u32) -> u32 {
     }
 }
 
-/// Makes room for the tag of a VLAN device and writes it, in place of those that the frame came with. The
-/// addresses before it are still to be written.
+/// Has the frame leave without the tags that it came with.
+#[inline(always)]
+pub fn forget() {
+    note(Tags::default());
+}
+
+/// Makes room for the tag of a VLAN device and writes it. The addresses before it are still to be written.
 #[inline(always)]
 pub fn insert(frame: &mut Frame<'_, impl Layout>, tag: u32) -> Result<(), Reason> {
-    note(Tags::default());
     frame.grow_front(TAG_BYTES)?;
     frame.at_mut::<Word>(TAGS)?.0 = tag;
     Ok(())

@@ -86,7 +86,7 @@ fn checks() -> Vec<Check> {
         }
     }
     for v6 in [false, true] {
-        for (client, backends) in [(10, 10), (10, 20)] {
+        for (client, backends) in [(10, 10), (10, 20), (0, 20)] {
             let vlans = Vlans {
                 client,
                 backends,

@@ -21,9 +21,11 @@ impl Model {
             .ok_or(Reason::Inconsistent)?;
         frame[..6].copy_from_slice(&way.mac);
         frame[6..12].copy_from_slice(&interface.mac);
-        if self.world.has(feature::VLAN) && interface.tag != 0 {
-            tags::put_back(&interface.tag.to_ne_bytes(), frame);
+        if self.world.has(feature::VLAN) {
             self.keeps_tags = false;
+            if interface.tag != 0 {
+                tags::put_back(&interface.tag.to_ne_bytes(), frame);
+            }
         }
         if self.world.has(feature::REDIRECT) && interface.ifindex != INGRESS {
             Ok(Action::Redirect)

@@ -41,7 +41,7 @@ pub struct Interface {
     pub mtu: u16,
     /// The kernel's number.
     pub ifindex: u32,
-    /// The tag that frames leave with, as it stands in memory; 0: those that they came with.
+    /// The tag that frames leave with, as it stands in memory; 0: none.
     pub tag: u32,
 }
 

@@ -402,7 +402,7 @@ fn what_stands_between_the_headers_is_kept_both_ways() {
 #[test]
 fn tags_are_kept_both_ways() {
     for kind in kinds() {
-        let rig = rig(kind, ALL_FEATURES, 1);
+        let rig = rig(kind, ALL_FEATURES & !feature::VLAN, 1);
         let request = kind.request();
         assert_eq!(vlan::check(&rig, "a request", &request.bytes()), TX);
         let reply = reply(kind, FIRST_PORT, payload(kind));

@@ -40,8 +40,13 @@ fn error_of(kind: Kind) -> Vec<u8> {
     icmp::error(icmp::too_big(kind.v6), &answer, quoted).bytes()
 }
 
+/// Without VLAN devices, frames keep their tags.
 fn rig() -> Rig {
-    let mut rig = Rig::new(ALL_FEATURES);
+    rig_with(ALL_FEATURES & !feature::VLAN)
+}
+
+fn rig_with(features: u32) -> Rig {
+    let mut rig = Rig::new(features);
     for v6 in [false, true] {
         let bits = if v6 { 64 } else { 24 };
         rig.put_route(client(v6), bits, NextHop::new(CLIENT_MAC, SAME));
@@ -179,7 +184,7 @@ fn a_tagged_packet_that_is_dropped_leaves_no_tags_to_the_next() {
 /// By a VLAN device, a frame leaves with the tag of that, whatever it came with.
 #[test]
 fn by_a_vlan_device_its_tag_takes_the_place_of_others() {
-    let mut rig = rig();
+    let mut rig = rig_with(ALL_FEATURES);
     const DEVICE: [u8; 4] = [0x88, 0xa8, 0x0f, 0xfe];
     for (egress, action) in [(SAME, TX), (OTHER, REDIRECT)] {
         rig.put_egress(egress, |value| value.tag = vlan_tag(0x88a8, 4094));
@@ -238,4 +243,28 @@ fn without_vlan_devices_nothing_is_inserted() {
     let output = kind.forwarded(&request).bytes();
     let expected = Expected::forwarded(&request, kind.counter(), output);
     rig.check("without", &request.bytes(), &expected);
+}
+
+/// Where VLAN devices are named, a next hop by the interface itself gets frames without tags.
+#[test]
+fn by_the_interface_itself_a_frame_leaves_without_tags_where_vlan_devices_are_named() {
+    let rig = rig_with(ALL_FEATURES);
+    for kind in Kind::all() {
+        let request = kind.request();
+        let output = forwarding::expected(&rig, kind, &request);
+        let reply = replies::reply(kind).bytes();
+        let sent = rig.run(&reply).bytes;
+        let told = rig.run(&error_of(kind)).bytes;
+        for tags in TAGS {
+            let name = format!("{kind:?} in {tags:02x?}");
+            let expected = Expected::forwarded(&request, kind.counter(), output.clone());
+            rig.check(&name, &tagged(&request.bytes(), tags), &expected);
+            let error = rig.run(&tagged(&error_of(kind), tags)).bytes;
+            assert_eq!(hex(&error), hex(&told), "{name}: error");
+            if kind.forward == forward::DNAT {
+                let reply = rig.run(&tagged(&reply, tags)).bytes;
+                assert_eq!(hex(&reply), hex(&sent), "{name}: reply");
+            }
+        }
+    }
 }

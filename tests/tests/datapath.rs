@@ -59,3 +59,5 @@ mod sockets;
 mod too_big;
 #[path = "datapath/vlan.rs"]
 mod vlan;
+#[path = "datapath/wide.rs"]
+mod wide;

@@ -29,3 +29,5 @@ mod replies;
 mod stage;
 #[path = "traffic/tunnels.rs"]
 mod tunnels;
+#[path = "traffic/wide.rs"]
+mod wide;

@@ -22,4 +22,5 @@ pub mod reason;
 pub mod record;
 pub mod rule;
 pub mod slot;
+pub mod wide;
 pub mod wire;

@@ -20,6 +20,12 @@ pub const MAX_EGRESS: u32 = 64;
 /// Prefixes, a family, in the table of next hops of replies.
 pub const MAX_ROUTES: u32 = 16_384;
 
+/// Addresses and prefixes, a family, that lead to a table of ports.
+pub const MAX_WIDE_ADDRESSES: u32 = 16_384;
+
+/// Prefixes of ports in the tables that these lead to.
+pub const MAX_PORTS: u32 = 131_072;
+
 /// Backends of a host, over all pools: their numbers are 16 bits wide, and 0 means none.
 pub const MAX_BACKENDS: u32 = 65_535;
 

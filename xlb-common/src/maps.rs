@@ -20,6 +20,12 @@ pub mod name {
     pub const REPLIES4: &str = "REPLIES4";
     /// Endpoints of backends under `dnat`, IPv6.
     pub const REPLIES6: &str = "REPLIES6";
+    /// Tables of ports by IPv4 address: see [`crate::wide`].
+    pub const WIDE4: &str = "WIDE4";
+    /// Tables of ports by IPv6 address.
+    pub const WIDE6: &str = "WIDE6";
+    /// What tables of ports lead to.
+    pub const PORTS: &str = "PORTS";
     /// Services by number.
     pub const SERVICES: &str = "SERVICES";
     /// Backends by number.
@@ -140,9 +146,10 @@ pub mod feature {
     pub const MIXED: u32 = 1 << 13;
     /// Forwarding by `full-nat`, and the way back of its replies.
     pub const FULL_NAT: u32 = 1 << 14;
-
     /// Packets may leave by VLAN devices, with their tag.
     pub const VLAN: u32 = 1 << 15;
+    /// Services of several ports or addresses, and backends that take a packet's own port.
+    pub const WIDE: u32 = 1 << 16;
 
     /// Every feature with its name.
     pub const ALL: &[(u32, &str)] = &[
@@ -162,6 +169,7 @@ pub mod feature {
         (MIXED, "mixed"),
         (FULL_NAT, "full-nat"),
         (VLAN, "vlan"),
+        (WIDE, "wide"),
     ];
 
     /// All of them.
@@ -218,9 +226,9 @@ pub const OWN_TTL: u8 = 64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Service {
-    /// Virtual address; IPv4 in the first four bytes.
+    /// Virtual address, or the first of several; IPv4 in the first four bytes.
     pub vip: [u8; 16],
-    /// Virtual port.
+    /// Virtual port, or the first of several.
     pub port_be: u16,
     /// Transport protocol.
     pub protocol: u8,
@@ -230,8 +238,10 @@ pub struct Service {
     pub forward: u8,
     /// Bits of [`service_option`].
     pub options: u8,
+    /// Bits that its virtual addresses have in common.
+    pub vip_bits: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
     /// First entry of the pool's ring in the arena.
     pub ring_offset: u32,
     /// Slots of the pool's ring.
@@ -251,8 +261,10 @@ pub struct Service {
     pub sequence_length: u32,
     /// Under `full-nat`: for how long an open connection may be idle, seconds.
     pub idle_s: u32,
+    /// The last virtual port.
+    pub last_port_be: u16,
     /// Zero.
-    pub reserved_end: u32,
+    pub reserved_end: u16,
 }
 
 const _: () = assert!(size_of::<Service>() == 64);
@@ -264,6 +276,8 @@ pub mod service_option {
     pub const SECOND_CHANCE: u8 = 1 << 0;
     /// Fragments go where the hash of their addresses says.
     pub const FRAGMENTS_BY_ADDRESS: u8 = 1 << 1;
+    /// It has several ports: replies keep the one that they come from.
+    pub const SEVERAL_PORTS: u8 = 1 << 2;
 }
 
 /// Bits of [`Service::state`].
@@ -299,7 +313,7 @@ pub struct Backend {
     pub next_hop: u64,
     /// Bits of [`crate::maps::backend_flag`].
     pub flags: u16,
-    /// Port.
+    /// Port; 0: under `dnat`, whichever the packet has.
     pub port_be: u16,
     /// Position among its pool's backends, by which its counters are found.
     pub position: u16,

@@ -4,6 +4,7 @@ mod extensions;
 mod outer;
 mod v4;
 mod v6;
+mod wide;
 
 use aya_ebpf::bindings::bpf_fib_lookup;
 pub use v4::V4;

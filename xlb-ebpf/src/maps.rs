@@ -7,7 +7,10 @@ use aya_ebpf::{
 };
 use xlb_common::{
     fragment::FragmentRecord,
-    limits::{BLOCK_ENTRIES, ENDPOINT_TABLE_MIN, EVENTS_BYTES, MAX_EGRESS, MAX_ROUTES},
+    limits::{
+        BLOCK_ENTRIES, ENDPOINT_TABLE_MIN, EVENTS_BYTES, MAX_EGRESS, MAX_PORTS, MAX_ROUTES,
+        MAX_WIDE_ADDRESSES,
+    },
     maps::{AttachmentCounters, Backend, Egress, Entry4, Entry6, FlowKey, Pool, Service},
     nat::{NatPool, NatPort, NatSource, SOURCES_MAX},
     reason::{REASONS_MAX, Reason},
@@ -28,6 +31,14 @@ pub static VIPS6: Array<Entry6> = Array::with_max_entries(ENDPOINT_TABLE_MIN, BP
 pub static REPLIES4: Array<Entry4> = Array::with_max_entries(ENDPOINT_TABLE_MIN, BPF_F_MMAPABLE);
 #[map]
 pub static REPLIES6: Array<Entry6> = Array::with_max_entries(ENDPOINT_TABLE_MIN, BPF_F_MMAPABLE);
+#[map]
+pub static WIDE4: LpmTrie<[u8; 8], u64> =
+    LpmTrie::with_max_entries(MAX_WIDE_ADDRESSES, BPF_F_NO_PREALLOC);
+#[map]
+pub static WIDE6: LpmTrie<[u8; 20], u64> =
+    LpmTrie::with_max_entries(MAX_WIDE_ADDRESSES, BPF_F_NO_PREALLOC);
+#[map]
+pub static PORTS: LpmTrie<[u8; 8], u64> = LpmTrie::with_max_entries(MAX_PORTS, BPF_F_NO_PREALLOC);
 #[map]
 pub static SERVICES: Array<Service> = Array::with_max_entries(DEFAULT_ENTRIES, BPF_F_MMAPABLE);
 #[map]

@@ -154,13 +154,15 @@ pub fn towards_client<F: Family>(
     }
     if protocol == protocol::TCP {
         let tcp = frame.at_mut::<TcpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
-        let difference = difference + checksum::difference16(tcp.source_port_be, service.port_be);
-        tcp.source_port_be = service.port_be;
+        let port_be = reply_port_be(service, tcp.source_port_be);
+        let difference = difference + checksum::difference16(tcp.source_port_be, port_be);
+        tcp.source_port_be = port_be;
         tcp.checksum = checksum::update(tcp.checksum, difference);
     } else {
         let udp = frame.at_mut::<UdpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
-        let difference = difference + checksum::difference16(udp.source_port_be, service.port_be);
-        udp.source_port_be = service.port_be;
+        let port_be = reply_port_be(service, udp.source_port_be);
+        let difference = difference + checksum::difference16(udp.source_port_be, port_be);
+        udp.source_port_be = port_be;
         udp.checksum = udp_checksum(udp.checksum, difference);
     }
     Ok(())
@@ -179,18 +181,38 @@ fn destination<F: Family>(
     }
     if protocol == protocol::TCP {
         let tcp = frame.at_mut::<TcpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
-        let difference =
-            difference + checksum::difference16(tcp.destination_port_be, backend.port_be);
-        tcp.destination_port_be = backend.port_be;
+        let port_be = backend_port_be(backend, tcp.destination_port_be);
+        let difference = difference + checksum::difference16(tcp.destination_port_be, port_be);
+        tcp.destination_port_be = port_be;
         tcp.checksum = checksum::update(tcp.checksum, difference);
     } else {
         let udp = frame.at_mut::<UdpHeader>(frame.transport(F::TRANSPORT_OFFSET))?;
-        let difference =
-            difference + checksum::difference16(udp.destination_port_be, backend.port_be);
-        udp.destination_port_be = backend.port_be;
+        let port_be = backend_port_be(backend, udp.destination_port_be);
+        let difference = difference + checksum::difference16(udp.destination_port_be, port_be);
+        udp.destination_port_be = port_be;
         udp.checksum = udp_checksum(udp.checksum, difference);
     }
     Ok(())
+}
+
+/// The port by which a client knows the sender of a reply.
+#[inline(always)]
+pub fn reply_port_be(service: &Service, own_be: u16) -> u16 {
+    if globals::has(feature::WIDE) && service.options & service_option::SEVERAL_PORTS != 0 {
+        own_be
+    } else {
+        service.port_be
+    }
+}
+
+/// The port of a backend for a packet to this one.
+#[inline(always)]
+pub fn backend_port_be(backend: &Backend, own_be: u16) -> u16 {
+    if globals::has(feature::WIDE) && backend.port_be == 0 {
+        own_be
+    } else {
+        backend.port_be
+    }
 }
 
 /// A UDP checksum of 0 says that there is none, and a computed 0 is sent as all ones (RFC 768).

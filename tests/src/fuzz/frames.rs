@@ -9,7 +9,7 @@ use super::{
     build::{Ip, frame, ports, tcp},
     fragments, mutate,
     random::Random,
-    worlds::{client, flow_client},
+    worlds::{client, endpoint, flow_client},
 };
 use crate::model::{Backend, ETHERNET_BYTES, GUE_PORT, Service, World};
 
@@ -130,8 +130,9 @@ fn of_flow(random: &mut Random, service: &Service) -> Vec<u8> {
 }
 
 fn packet(random: &mut Random, service: &Service, from: SocketAddr, data: &[u8]) -> Vec<u8> {
-    let ip = ip(random, from.ip(), service.vip.ip());
-    let ports = ports(from, service.vip);
+    let to = endpoint(random, service);
+    let ip = ip(random, from.ip(), to.ip());
+    let ports = ports(from, to);
     if service.is_tcp() {
         segment(random, ip, ports, data)
     } else {
@@ -230,7 +231,8 @@ fn echo(random: &mut Random, service: &Service) -> Vec<u8> {
     } else {
         client(random, v6)
     };
-    let ip = ip(random, from, service.vip.ip());
+    let to = endpoint(random, service);
+    let ip = ip(random, from, to.ip());
     let kind = match (v6, random.below(4)) {
         (false, 0) => random.byte(),
         (true, 0) => random.byte(),
@@ -304,14 +306,15 @@ fn error(random: &mut Random, about: &[u8], to: IpAddr) -> Vec<u8> {
 /// An error about what a backend said to a client.
 fn error_about_answer(random: &mut Random, service: &Service) -> Vec<u8> {
     let to = flow_client(random, service.vip.is_ipv6());
-    let mut about = ip(random, service.vip.ip(), to.ip());
+    let vip = endpoint(random, service);
+    let mut about = ip(random, vip.ip(), to.ip());
     about.ttl = random.pick(&[0, 1, 60]);
     let data = data(random);
-    let about = transport(random, service, about, ports(service.vip, to), &data);
+    let about = transport(random, service, about, ports(vip, to), &data);
     let receiver = if random.percent(3) {
         client(random, service.vip.is_ipv6())
     } else {
-        service.vip.ip()
+        vip.ip()
     };
     error(random, &about, receiver)
 }
@@ -337,9 +340,18 @@ fn member<'a>(random: &mut Random, world: &'a World, service: &Service) -> &'a B
     &world.backends[usize::from(number.max(1)) - 1]
 }
 
+/// Where a backend gets a packet of a client, and answers from.
+fn backend_endpoint(random: &mut Random, world: &World, service: &Service) -> SocketAddr {
+    let mut at = member(random, world, service).address;
+    if at.port() == 0 {
+        at.set_port(endpoint(random, service).port());
+    }
+    at
+}
+
 /// An error about a client's packet, as it was sent to a backend.
 fn error_about_request(random: &mut Random, world: &World, service: &Service) -> Vec<u8> {
-    let backend = member(random, world, service).address;
+    let backend = backend_endpoint(random, world, service);
     let from = flow_client(random, service.vip.is_ipv6());
     let about = ip(random, from.ip(), backend.ip());
     let data = data(random);
@@ -373,7 +385,7 @@ fn error_about_tunnel(random: &mut Random, world: &World, service: &Service) -> 
 }
 
 fn reply(random: &mut Random, world: &World, service: &Service) -> Vec<u8> {
-    let backend = member(random, world, service).address;
+    let backend = backend_endpoint(random, world, service);
     let to = if random.percent(5) {
         martian(random, service.vip)
     } else {

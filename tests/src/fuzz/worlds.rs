@@ -10,7 +10,7 @@ use xlb_common::{
 };
 
 use super::random::Random;
-use crate::model::{Backend, Interface, Pool, Record, Route, Service, Way, World};
+use crate::model::{Backend, Interface, Pool, Record, Route, Service, Way, World, contains, whole};
 
 /// Counters that each service has.
 pub(super) const COUNTERS_EACH: u32 = 8;
@@ -102,9 +102,16 @@ fn way(random: &mut Random, world: &World, last: u8) -> Way {
 fn pool(random: &mut Random, world: &mut World, v6: bool) {
     let place = world.pools.len();
     let first = world.backends.len();
+    // Backends may take the port that packets have.
+    let portless = random.percent(35);
     for number in 0..random.between(1, 6) {
         // Some hosts are two backends, by two ports.
-        let host = if random.percent(10) { 1 } else { number + 1 };
+        let host = if !portless && random.percent(10) {
+            1
+        } else {
+            number + 1
+        };
+        let port = if portless { 0 } else { 8080 + number as u16 };
         let mut flags = backend_flag::USED;
         for (bits, share) in [
             (backend_flag::DRAIN, 10),
@@ -117,7 +124,7 @@ fn pool(random: &mut Random, world: &mut World, v6: bool) {
         }
         let next_hop = (!random.percent(5)).then(|| way(random, world, number as u8));
         world.backends.push(Backend {
-            address: SocketAddr::new(backend_address(v6, place, host), 8080 + number as u16),
+            address: SocketAddr::new(backend_address(v6, place, host), port),
             outer_source: backend_address(v6, 200, 1 + random.below(2)),
             next_hop,
             flags,
@@ -204,14 +211,27 @@ fn service(random: &mut Random, world: &mut World, number: u32) {
         forward::GUE,
     ]);
     let address = vip(v6, 10 + random.below(2) as u8);
-    let vip = SocketAddr::new(address, random.pick(&PORTS));
+    let is_portless = world
+        .backend(first)
+        .is_some_and(|backend| backend.address.port() == 0);
+    let At {
+        vip,
+        bits,
+        last_port,
+    } = at(random, address, forward, is_portless);
     let taken = world.services.iter().any(|other| {
-        other.vip == vip && other.protocol == protocol
+        other.specificity() == specificity(vip, bits, last_port)
+            && contains(vip.ip(), bits, other.vip.ip())
+            && other.vip.port() <= last_port
+            && vip.port() <= other.last_port
+            && other.protocol == protocol
             || forward == forward::DNAT
                 && other.forward == forward
                 && other.pool == pool
                 && other.protocol == protocol
-            || other.fragments_by_address && other.vip.ip() == address && other.protocol == protocol
+            || other.fragments_by_address
+                && contains(vip.ip(), bits, other.vip.ip())
+                && other.protocol == protocol
     });
     if taken {
         return;
@@ -247,12 +267,15 @@ fn service(random: &mut Random, world: &mut World, number: u32) {
     let is_alone = world
         .services
         .iter()
-        .all(|other| other.vip.ip() != address || other.protocol != protocol);
+        .all(|other| !contains(other.vip.ip(), other.bits, address) || other.protocol != protocol);
+    let is_exact = bits == whole(address) && vip.port() == last_port;
     let fragments_by_address =
-        protocol == protocol::UDP && by_ring && is_alone && random.percent(40);
+        is_exact && protocol == protocol::UDP && by_ring && is_alone && random.percent(40);
     world.services.push(Service {
         fragments_by_address,
         vip,
+        bits,
+        last_port,
         protocol,
         forward,
         pool,
@@ -264,6 +287,79 @@ fn service(random: &mut Random, world: &mut World, number: u32) {
         counter_base: number * COUNTERS_EACH,
         turns: 0,
     });
+}
+
+/// Where a service takes packets in.
+struct At {
+    vip: SocketAddr,
+    bits: u8,
+    last_port: u16,
+}
+
+/// One address and port, or several. Under `dnat` only the ports can be several, and only if the
+/// backends take them as they are.
+fn at(random: &mut Random, address: IpAddr, forward: u8, is_portless: bool) -> At {
+    let port = random.pick(&PORTS);
+    let bits = whole(address);
+    let several_ports = forward != forward::DNAT || is_portless;
+    let (first, last_port) = match random.below(10) {
+        0 | 1 if several_ports => (0, u16::MAX),
+        2..4 if several_ports => {
+            random.pick(&[(50, 100), (440, 443), (90, 7000), (1, 65_535), (6080, 6081)])
+        }
+        _ => (port, port),
+    };
+    let prefix = forward != forward::DNAT && random.percent(25);
+    let bits = if prefix {
+        bits - random.pick(&[1, 3, 4, 8])
+    } else {
+        bits
+    };
+    At {
+        vip: SocketAddr::new(network(address, bits), first),
+        bits,
+        last_port,
+    }
+}
+
+/// The first address of the prefix that an address is in.
+fn network(address: IpAddr, bits: u8) -> IpAddr {
+    let free = whole(address) - bits;
+    match address {
+        IpAddr::V4(address) => Ipv4Addr::from(u32::from(address) >> free << free).into(),
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> free << free).into(),
+    }
+}
+
+fn specificity(vip: SocketAddr, bits: u8, last_port: u16) -> (u8, u8) {
+    let ports = match (vip.port(), last_port) {
+        (first, last) if first == last => 2,
+        (0, u16::MAX) => 0,
+        _ => 1,
+    };
+    (bits, ports)
+}
+
+/// One of a service's endpoints, of the few that flows come to again and again.
+pub(super) fn endpoint(random: &mut Random, service: &Service) -> SocketAddr {
+    let free = whole(service.vip.ip()) - service.bits;
+    let last = if free == 0 {
+        0
+    } else {
+        random.below(1 << free.min(4)) as u8
+    };
+    let address = match service.vip.ip() {
+        IpAddr::V4(address) => Ipv4Addr::from(u32::from(address) | u32::from(last)).into(),
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) | u128::from(last)).into(),
+    };
+    let (first, last) = (service.vip.port(), service.last_port);
+    let port = random.pick(&[
+        first,
+        last,
+        first.saturating_add(1).min(last),
+        443.clamp(first, last),
+    ]);
+    SocketAddr::new(address, port)
 }
 
 fn routes(random: &mut Random, world: &mut World, v6: bool) {
@@ -327,6 +423,11 @@ fn features(random: &mut Random, world: &World) -> u32 {
         feature::CLIENT_IP,
     );
     needs(any(&|it| it.second_chance), feature::SECOND_CHANCE);
+    let portless = world.repliers().any(|it| {
+        let backend = world.backend(it.backend);
+        backend.is_some_and(|backend| backend.address.port() == 0)
+    });
+    needs(portless || any(&|it| !it.is_exact()), feature::WIDE);
     let by_connection = any(&|it| it.has(service_state::BY_CONNECTION));
     needs(by_connection, feature::BY_CONNECTION);
     let by_connection = features & feature::BY_CONNECTION != 0;
@@ -348,7 +449,8 @@ fn records(random: &mut Random, world: &mut World, now_s: u32) {
         for _ in 0..random.below(room + 1) {
             let service = &world.services[random.below(world.services.len())];
             let from = flow_client(random, service.vip.is_ipv6());
-            let Some(key) = FlowKey::between(from, service.vip, service.protocol) else {
+            let to = endpoint(random, service);
+            let Some(key) = FlowKey::between(from, to, service.protocol) else {
                 continue;
             };
             let mut flags = 0;

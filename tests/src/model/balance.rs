@@ -1,6 +1,6 @@
 //! The balancer: the way of a packet from its frame to its end.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::SocketAddr};
 
 use xlb_common::{
     flow::FlowKey,
@@ -258,11 +258,7 @@ impl Model {
         packet: &Packet,
         backend: u16,
     ) -> Result<(), Reason> {
-        let to = self
-            .world
-            .backend(backend)
-            .ok_or(Reason::Inconsistent)?
-            .address;
+        let to = self.endpoint_of(backend, be16(out, packet.transport_at + 2))?;
         translate(
             out,
             packet,
@@ -271,6 +267,30 @@ impl Model {
             to,
         );
         Ok(())
+    }
+
+    /// Where a packet to this port is sent to: a backend without a port of its own keeps the packet's.
+    pub(super) fn endpoint_of(&self, backend: u16, port: u16) -> Result<SocketAddr, Reason> {
+        let mut to = self
+            .world
+            .backend(backend)
+            .ok_or(Reason::Inconsistent)?
+            .address;
+        if to.port() == 0 {
+            to.set_port(port);
+        }
+        Ok(to)
+    }
+
+    /// Where clients know a backend's reply to come from, which comes from this port: of a service of
+    /// several ports, from the same.
+    pub(super) fn seen_from(&self, service: usize, port: u16) -> SocketAddr {
+        let service = &self.world.services[service];
+        let mut vip = service.vip;
+        if service.has_several_ports() {
+            vip.set_port(port);
+        }
+        vip
     }
 
     /// Sends a packet whose rewriting is done, but for an outer header, to the backend.
@@ -337,7 +357,7 @@ impl Model {
         let way = self.way_to_client(packet.destination, packet.ttl)?;
         let mut out = frame.to_vec();
         packet.take_hop(&mut out)?;
-        let vip = self.world.services[service].vip;
+        let vip = self.seen_from(service, packet.from(frame).port());
         translate(
             &mut out,
             packet,

@@ -135,11 +135,7 @@ impl Model {
         let mut out = frame.to_vec();
         packet.take_hop(&mut out)?;
         if self.world.services[service].forward == forward::DNAT {
-            let backend = self
-                .world
-                .backend(choice.backend)
-                .ok_or(Reason::Inconsistent)?;
-            let to = backend.address;
+            let to = self.endpoint_of(choice.backend, about.from.port())?;
             readdress(&mut out, packet, packet.destination_at(), to.ip());
             self.requote(&mut out, packet, &about, false, to);
         }
@@ -165,7 +161,7 @@ impl Model {
         backend: u16,
     ) -> Result<Sent, Reason> {
         let way = self.way_to_client(packet.destination, packet.ttl)?;
-        let vip = self.world.services[service].vip;
+        let vip = self.seen_from(service, about.to.port());
         let mut out = frame.to_vec();
         packet.take_hop(&mut out)?;
         readdress(&mut out, packet, packet.source_at(), vip.ip());

@@ -1,6 +1,9 @@
 //! A configuration as the data path has it: what the agent makes of a file and of the network.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+};
 
 use xlb_common::{
     maps::{backend_flag, forward, protocol, service_state},
@@ -48,8 +51,12 @@ pub struct Interface {
 /// A virtual address with its port.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// Address and port.
+    /// Address and port, or the first of several.
     pub vip: SocketAddr,
+    /// Bits that its addresses have in common.
+    pub bits: u8,
+    /// The last of its ports.
+    pub last_port: u16,
     /// [`protocol::TCP`] or [`protocol::UDP`].
     pub protocol: u8,
     /// One of [`forward`].
@@ -68,6 +75,21 @@ pub struct Service {
     pub turns: u32,
 }
 
+/// Where replies of a backend to a service under `dnat` come from.
+#[derive(Clone, Debug)]
+pub struct Replier {
+    /// The backend's address.
+    pub address: IpAddr,
+    /// Its port, or, if it has none of its own, the service's.
+    pub ports: RangeInclusive<u16>,
+    /// The service's protocol.
+    pub protocol: u8,
+    /// Place of the service.
+    pub service: usize,
+    /// Number of the backend.
+    pub backend: u16,
+}
+
 /// A pool: its ring and its turns.
 #[derive(Clone, Debug)]
 pub struct Pool {
@@ -84,7 +106,7 @@ pub struct Pool {
 /// A backend.
 #[derive(Clone, Debug)]
 pub struct Backend {
-    /// Address and port.
+    /// Address and port; port 0: whichever the packet has, under `dnat`.
     pub address: SocketAddr,
     /// Source of outer headers.
     pub outer_source: IpAddr,
@@ -132,15 +154,19 @@ impl World {
     pub fn is_vip(&self, address: IpAddr) -> bool {
         self.services
             .iter()
-            .any(|service| service.vip.ip() == address)
+            .any(|service| contains(service.vip.ip(), service.bits, address))
     }
 
-    /// The service of an endpoint, by its place.
+    /// The service of an endpoint, by its place: of those that it is one of, the one with the longest
+    /// prefix of addresses, and then the one with one port before that with a range and that with all.
     #[must_use]
     pub fn service_at(&self, endpoint: SocketAddr, protocol: u8) -> Option<usize> {
         self.services
             .iter()
-            .position(|service| service.vip == endpoint && service.protocol == protocol)
+            .enumerate()
+            .filter(|(_, service)| service.protocol == protocol && service.takes(endpoint))
+            .max_by_key(|(_, service)| service.specificity())
+            .map(|(place, _)| place)
     }
 
     /// The service, by its place, and the number of the backend that replies from an endpoint under
@@ -148,12 +174,16 @@ impl World {
     #[must_use]
     pub fn replier(&self, endpoint: SocketAddr, protocol: u8) -> Option<(usize, u16)> {
         self.repliers()
-            .find(|&(at, of, ..)| at == endpoint && of == protocol)
-            .map(|(_, _, service, backend)| (service, backend))
+            .find(|it| {
+                it.address == endpoint.ip()
+                    && it.ports.contains(&endpoint.port())
+                    && it.protocol == protocol
+            })
+            .map(|it| (it.service, it.backend))
     }
 
-    /// Every endpoint of a backend under `dnat`, with protocol, service and backend.
-    pub fn repliers(&self) -> impl Iterator<Item = (SocketAddr, u8, usize, u16)> {
+    /// Where replies of backends under `dnat` come from.
+    pub fn repliers(&self) -> impl Iterator<Item = Replier> {
         self.services
             .iter()
             .enumerate()
@@ -161,7 +191,18 @@ impl World {
             .flat_map(move |(place, service)| {
                 self.pools[service.pool].members.iter().map(move |&number| {
                     let backend = &self.backends[usize::from(number) - 1];
-                    (backend.address, service.protocol, place, number)
+                    let port = backend.address.port();
+                    Replier {
+                        address: backend.address.ip(),
+                        ports: if port == 0 {
+                            service.vip.port()..=service.last_port
+                        } else {
+                            port..=port
+                        },
+                        protocol: service.protocol,
+                        service: place,
+                        backend: number,
+                    }
                 })
             })
     }
@@ -198,6 +239,12 @@ impl World {
     }
 }
 
+/// Bits of an address.
+#[must_use]
+pub fn whole(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
 /// Whether a prefix contains an address.
 #[must_use]
 pub fn contains(prefix: IpAddr, bits: u8, address: IpAddr) -> bool {
@@ -226,6 +273,36 @@ impl Service {
     #[must_use]
     pub fn has(&self, state: u32) -> bool {
         self.state & state != 0
+    }
+
+    /// Whether what is sent to an endpoint is for it.
+    #[must_use]
+    pub fn takes(&self, endpoint: SocketAddr) -> bool {
+        contains(self.vip.ip(), self.bits, endpoint.ip())
+            && (self.vip.port()..=self.last_port).contains(&endpoint.port())
+    }
+
+    /// Whether it has one address and one port.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.bits == whole(self.vip.ip()) && !self.has_several_ports()
+    }
+
+    /// Whether it has several ports.
+    #[must_use]
+    pub fn has_several_ports(&self) -> bool {
+        self.vip.port() != self.last_port
+    }
+
+    /// What decides between services that take the same.
+    #[must_use]
+    pub fn specificity(&self) -> (u8, u8) {
+        let ports = match (self.vip.port(), self.last_port) {
+            (first, last) if first == last => 2,
+            (0, u16::MAX) => 0,
+            _ => 1,
+        };
+        (self.bits, ports)
     }
 
     /// Whether its packets get an outer header.

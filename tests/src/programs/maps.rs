@@ -12,7 +12,9 @@ use xlb_common::{
     endpoint::{EndpointKey, EndpointTarget},
     limits::{ENDPOINT_PROBES, ENDPOINT_TABLE_MIN},
     maps::{NextHop, name},
+    wide::{self, BITS_BEFORE_ADDRESS, BITS_BEFORE_PORT},
 };
+use xlb_control::config::spread;
 
 /// An array whose values have `N` bytes.
 ///
@@ -96,6 +98,49 @@ fn put_hashed<const N: usize>(
         }
     }
     bail!("{map} has no place left near {home}")
+}
+
+/// Has a prefix of addresses lead to a table of this number, and the table's ports to what they have.
+///
+/// # Errors
+///
+/// The kernel refuses it.
+pub fn put_ports(
+    ebpf: &mut Ebpf,
+    direction: u32,
+    number: u32,
+    table: &spread::Table<EndpointTarget>,
+) -> Result<()> {
+    let map = ebpf.map_mut(name::PORTS).context("no such map")?;
+    let mut ports = LpmTrie::<_, [u8; 8], u64>::try_from(map)?;
+    for (&protocol, pieces) in &table.ports {
+        for (of, target) in pieces {
+            for (port, bits) in of.prefixes() {
+                let key = wide::port(number, protocol, port.to_be()).to_ne_bytes();
+                let key = Key::new(BITS_BEFORE_PORT + u32::from(bits), key);
+                ports.insert(&key, wide::word(*target), 0)?;
+            }
+        }
+    }
+    let bits = BITS_BEFORE_ADDRESS + u32::from(table.vip.bits());
+    match table.vip.address() {
+        IpAddr::V4(address) => {
+            let map = ebpf.map_mut(name::WIDE4).context("no such map")?;
+            let mut trie = LpmTrie::<_, [u8; 8], u64>::try_from(map)?;
+            let address_be = u32::from_ne_bytes(address.octets());
+            let key = wide::place4(direction, address_be).to_ne_bytes();
+            trie.insert(&Key::new(bits, key), u64::from(number), 0)?;
+        }
+        IpAddr::V6(address) => {
+            let map = ebpf.map_mut(name::WIDE6).context("no such map")?;
+            let mut trie = LpmTrie::<_, [u8; 20], u64>::try_from(map)?;
+            let mut key = [0; 20];
+            key[..4].copy_from_slice(&direction.to_ne_bytes());
+            key[4..].copy_from_slice(&address.octets());
+            trie.insert(&Key::new(bits, key), u64::from(number), 0)?;
+        }
+    }
+    Ok(())
 }
 
 /// Tells the program the next hop towards a prefix.

@@ -95,7 +95,7 @@ pub(super) struct Target {
     /// Address and port, as in `10.0.1.7:8080` or `[2001:db8::7]:8080`.
     #[arg(
         value_name = "ADDR:PORT",
-        value_parser = values::endpoint,
+        value_parser = values::backend,
         add = ArgValueCandidates::new(candidates::backends)
     )]
     endpoint: SocketAddr,

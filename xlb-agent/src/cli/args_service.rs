@@ -1,12 +1,10 @@
 //! `service`: what its verbs take, and the changes that they ask for.
 
-use std::net::IpAddr;
-
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
 use xlb_control::{
     api::Change,
-    config::{Forward, Protocol},
+    config::{Forward, Ports, Protocol, Vip},
 };
 
 use super::{candidates, values};
@@ -45,12 +43,12 @@ pub(super) struct ServiceName {
 pub(super) struct ServiceAddArgs {
     /// The name of the service, which no other service has.
     name: String,
-    /// Virtual IP address.
+    /// Virtual IP address, or a prefix of such: 192.0.2.0/28.
     #[arg(long, value_name = "ADDR")]
-    vip: IpAddr,
-    /// Virtual port, from 1 to 65535.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    port: u16,
+    vip: Vip,
+    /// Virtual port, from 1 to 65535, a range of them such as 8000-8999, or all.
+    #[arg(long)]
+    port: Ports,
     /// Transport protocol: tcp, udp or sctp.
     #[arg(long, default_value = "tcp", value_parser = values::named::<Protocol>)]
     protocol: Protocol,

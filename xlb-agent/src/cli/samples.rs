@@ -44,10 +44,10 @@ pub(super) fn backends() -> Vec<BackendStatus> {
 }
 
 pub(super) fn services() -> Vec<ServiceStatus> {
-    let service = |name: &str, pool: &str, port, protocol, health| ServiceStatus {
+    let service = |name: &str, pool: &str, port: u16, protocol, health| ServiceStatus {
         name: name.to_owned(),
         vip: "192.0.2.10".parse().unwrap(),
-        port,
+        port: port.into(),
         protocol,
         forward: Forward::Dnat,
         pool: pool.to_owned(),
@@ -233,10 +233,10 @@ pub(super) fn status() -> Status {
 }
 
 pub(super) fn diff() -> Diff {
-    let service = |name: &str, port, protocol, change| ServiceDiff {
+    let service = |name: &str, port: u16, protocol, change| ServiceDiff {
         service: name.to_owned(),
         vip: "192.0.2.10".parse().unwrap(),
-        port,
+        port: port.into(),
         protocol,
         change,
         changes: Vec::new(),

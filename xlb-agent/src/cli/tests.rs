@@ -223,7 +223,7 @@ fn a_service_is_added() {
         Change::ServiceAdd {
             name: "web".to_owned(),
             vip: "192.0.2.10".parse().unwrap(),
-            port: 443,
+            port: 443.into(),
             protocol: Protocol::Tcp,
             forward: Forward::L2Dsr,
             pool: "web".to_owned(),
@@ -241,7 +241,7 @@ fn bad_values_are_usage_errors_that_say_what_to_type() {
         ("backend drain web 10.0.1.7:80 --timeout 300", "`30s`"),
         (
             "service add a --vip 192.0.2.1 --port 0 --forward dnat --pool a",
-            "1..=65535",
+            "from 1 to 65535, a range such as `8000-8999`, or `all`",
         ),
         (
             "service add a --vip 192.0.2.1 --port 1 --forward nat --pool a",

@@ -22,6 +22,14 @@ pub(super) fn endpoint(text: &str) -> Result<SocketAddr, String> {
     Ok(endpoint)
 }
 
+/// Parses the same of a backend, whose port is 0 if it has none of its own.
+pub(super) fn backend(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<SocketAddr>() {
+        Ok(endpoint) => Ok(endpoint),
+        Err(_) => endpoint(text),
+    }
+}
+
 /// Parses `192.0.2.10:443/tcp` or `[2001:db8::10]:53/udp`.
 pub(super) fn destination(text: &str) -> Result<(SocketAddr, Protocol), String> {
     let (at, protocol) = text.rsplit_once('/').ok_or_else(|| {

@@ -170,6 +170,9 @@ impl Daemon {
         if Dataplane::pinned_across(&options.pin_dir) {
             spec.features |= goal::FEATURES_ACROSS;
         }
+        if Dataplane::pinned_portless(&options.pin_dir) {
+            spec.features |= xlb_common::maps::feature::WIDE;
+        }
         let (dataplane, adopted) = Dataplane::open(&options.pin_dir, &spec)?;
         tracing::info!(?adopted, "the data path runs");
         let missed = Missed::new(dataplane.events()?);

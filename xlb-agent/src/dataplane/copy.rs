@@ -35,19 +35,24 @@ pub(super) fn copy(layout: &MapLayout, from: OwnedFd, to: OwnedFd) -> io::Result
         Kind::Array => mapped::copy(from.as_fd(), to.as_fd()),
         Kind::Hash => add_newer_flows(from, to),
         Kind::PerCpuArray => copy_per_cpu(&from, &to),
-        Kind::LpmTrie if layout.key_bytes as usize == size_of::<RouteKey<4>>() => add_all(
-            &KernelMap::<RouteKey<4>, u64>::new(from),
-            KernelMap::new(to),
-        ),
-        Kind::LpmTrie => add_all(
-            &KernelMap::<RouteKey<16>, u64>::new(from),
-            KernelMap::new(to),
-        ),
+        Kind::LpmTrie => match layout.name {
+            name::ROUTES4 => copy_trie::<4>(from, to),
+            name::ROUTES6 => copy_trie::<16>(from, to),
+            name::WIDE6 => copy_trie::<20>(from, to),
+            _ => copy_trie::<8>(from, to),
+        },
         Kind::DevMap => copy_devices(&from, &to),
         // Events that were not read yet are lost; the program repeats those that matter. Programs
         // belong to one load, and datagrams live for a moment.
         Kind::RingBuf | Kind::Programs | Kind::LruHash => Ok(()),
     }
+}
+
+fn copy_trie<const N: usize>(from: OwnedFd, to: OwnedFd) -> io::Result<()> {
+    add_all(
+        &KernelMap::<RouteKey<N>, u64>::new(from),
+        KernelMap::new(to),
+    )
 }
 
 /// After the swap, when nobody writes to the older map any more: adds what the program wrote there

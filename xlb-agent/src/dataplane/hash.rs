@@ -148,23 +148,25 @@ impl<K, V> AsFd for KernelMap<K, V> {
     }
 }
 
-/// A prefix: key of `ROUTES4` (4 bytes) and `ROUTES6` (16 bytes).
+/// A prefix: key of a trie. Of `ROUTES4` (4 bytes) and `ROUTES6` (16 bytes) it is an address; what stands
+/// before addresses and ports in `WIDE4`, `PORTS` (8 bytes) and `WIDE6` (20 bytes), says
+/// [`xlb_common::wide`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
 pub struct RouteKey<const N: usize> {
-    /// Bits of the address that count.
+    /// Bits that count.
     pub prefix_bits: u32,
-    /// Address, as it stands in the packet.
+    /// Address, as it stands in the packet, and what stands before it.
     pub address: [u8; N],
 }
 
-// SAFETY: `repr(C)`, integers only; N is a multiple of four in both uses, so there is no padding.
+// SAFETY: `repr(C)`, integers only; N is a multiple of four in all uses, so there is no padding.
 unsafe impl<const N: usize> Plain for RouteKey<N> {}
 
 /// `PENDING` and `FLOWS`.
 pub type Flows = KernelMap<FlowKey, FlowValue>;
 
-/// Next hops of replies: `ROUTES4` (4 bytes) and `ROUTES6` (16 bytes).
+/// A trie of prefixes: next hops of replies, and the tables of ports.
 pub type Routes<const N: usize> = KernelMap<RouteKey<N>, u64>;
 
 /// What [`Routes::apply`] did.

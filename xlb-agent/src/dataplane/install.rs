@@ -155,6 +155,19 @@ pub(super) fn pinned_across(pins: &Pins) -> bool {
     })
 }
 
+/// Whether a pinned backend takes the port that its packets have. A change that is about to be finished
+/// has its maps aside.
+pub(super) fn pinned_portless(pins: &Pins) -> bool {
+    let places = [pins.map(name::BACKENDS), pins.commit().join(name::BACKENDS)];
+    places.iter().any(|pin| {
+        let backends = sys::open_pin(pin).and_then(MappedArray::<Backend>::new);
+        backends.is_ok_and(|backends| {
+            let mut used = backends.iter().filter(|entry| entry.flags & USED != 0);
+            used.any(|entry| entry.port_be == 0)
+        })
+    })
+}
+
 /// Fails if another version of xlb pinned its maps here.
 pub(super) fn refuse_other_versions(pin_dir: &Path, tenant: Tenant) -> Result<(), DataplaneError> {
     match pins::other_versions(pin_dir, tenant)?.first() {

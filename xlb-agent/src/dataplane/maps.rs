@@ -29,6 +29,12 @@ pub struct Maps {
     pub replies4: Table<Entry4>,
     /// Endpoints of backends under `dnat`, IPv6.
     pub replies6: Table<Entry6>,
+    /// Tables of ports by IPv4 address.
+    pub wide4: Routes<8>,
+    /// Tables of ports by IPv6 address.
+    pub wide6: Routes<20>,
+    /// What tables of ports lead to.
+    pub ports: Routes<8>,
     /// Services by number.
     pub services: MappedArray<Service>,
     /// Backends by number.
@@ -85,6 +91,9 @@ impl Maps {
             vips6: Table::new(fd(name::VIPS6)?).doing(mapping(name::VIPS6))?,
             replies4: Table::new(fd(name::REPLIES4)?).doing(mapping(name::REPLIES4))?,
             replies6: Table::new(fd(name::REPLIES6)?).doing(mapping(name::REPLIES6))?,
+            wide4: KernelMap::new(fd(name::WIDE4)?),
+            wide6: KernelMap::new(fd(name::WIDE6)?),
+            ports: KernelMap::new(fd(name::PORTS)?),
             services: MappedArray::new(fd(name::SERVICES)?).doing(mapping(name::SERVICES))?,
             backends: MappedArray::new(fd(name::BACKENDS)?).doing(mapping(name::BACKENDS))?,
             pools: MappedArray::new(fd(name::POOLS)?).doing(mapping(name::POOLS))?,
@@ -154,6 +163,9 @@ impl Maps {
                 self.replies6.as_fd(),
                 Some(self.replies6.used().into()),
             ),
+            (name::WIDE4, self.wide4.as_fd(), self.wide4.count().ok()),
+            (name::WIDE6, self.wide6.as_fd(), self.wide6.count().ok()),
+            (name::PORTS, self.ports.as_fd(), self.ports.count().ok()),
             (
                 name::SERVICES,
                 self.services.as_fd(),

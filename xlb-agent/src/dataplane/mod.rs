@@ -190,6 +190,12 @@ impl Dataplane {
         install::pinned_across(&Pins::new(pin_dir, BALANCER))
     }
 
+    /// Whether a pinned backend takes the port that its packets have.
+    #[must_use]
+    pub fn pinned_portless(pin_dir: &Path) -> bool {
+        install::pinned_portless(&Pins::new(pin_dir, BALANCER))
+    }
+
     /// Changes a running data path to what `spec` asks for, without losing a packet. Maps never
     /// shrink. Returns the names of the maps that grew.
     ///

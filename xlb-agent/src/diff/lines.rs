@@ -11,11 +11,7 @@ pub const ANOTHER_KEY: &str = "a reload keeps the key in force; the next start o
 
 /// `192.0.2.10:443/tcp`
 pub(super) fn address(service: &Service) -> String {
-    format!(
-        "{}/{}",
-        SocketAddr::new(service.vip, service.port),
-        service.protocol
-    )
+    format!("{}/{}", service.at(), service.protocol)
 }
 
 /// What would change for the host.

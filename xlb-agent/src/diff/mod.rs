@@ -257,9 +257,8 @@ impl Facts<'_> {
 
 /// By what the data path knows a service.
 fn key_of(service: &Service) -> ServiceKey {
-    (
-        service.vip,
-        service.port,
-        goal::protocol_number(service.protocol),
-    )
+    ServiceKey {
+        at: service.at(),
+        protocol: goal::protocol_number(service.protocol),
+    }
 }

@@ -97,7 +97,14 @@ fn a_backend_that_is_dropped_cuts_its_flows_and_only_its() {
     let own = live.words.iter().filter(|word| word.stable() == gone);
     let own = own.count() as u32;
     let vip = IpAddr::from([192, 0, 2, 10]);
-    let (web, dns) = ((vip, 80, protocol::TCP), (vip, 53, protocol::UDP));
+    let key = |port: u16, protocol| ServiceKey {
+        at: xlb_control::config::At {
+            vip: vip.into(),
+            ports: port.into(),
+        },
+        protocol,
+    };
+    let (web, dns) = (key(80, protocol::TCP), key(53, protocol::UDP));
     host.recorded = BTreeMap::from([((web, gone), 12), ((web, stays), 5), ((dns, gone), 3)]);
     let (services, _) = host.diff(&both(&THREE));
     // Of the service of datagrams nothing is recorded, and all slots that move are cut.

@@ -12,9 +12,9 @@ use xlb_common::{
 use xlb_control::config::{Config, Pool};
 
 use super::{
-    Engine, EngineError, PoolState,
+    Engine, EngineError, PoolState, ServiceKey,
+    find::Finder,
     goal::{self, World},
-    round::service_of,
 };
 use crate::{
     diff::{self, Outlook, Recorded, Shares},
@@ -129,10 +129,11 @@ impl Engine {
     /// When the tables of flows can't be read.
     pub fn recorded(&self) -> io::Result<Recorded> {
         let mut recorded: Recorded = BTreeMap::new();
+        let services: Finder<ServiceKey> = self.services.keys().map(|&key| (key, key)).collect();
         let mut count = |key: FlowKey, value: FlowValue| {
-            *recorded
-                .entry((service_of(&key), value.backend()))
-                .or_insert(0) += 1;
+            if let Some(&service) = services.find(&key) {
+                *recorded.entry((service, value.backend())).or_insert(0) += 1;
+            }
         };
         let maps = self.dataplane.maps();
         maps.pending.for_each(|key, value| {

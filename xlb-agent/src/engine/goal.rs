@@ -69,10 +69,12 @@ pub fn of_pool(number: u32, config: &Config, pool: &Pool, world: &impl World) ->
 #[must_use]
 pub fn of_service(service: &Service) -> xlb_common::maps::Service {
     xlb_common::maps::Service {
-        vip: crate::endpoint::bytes(service.vip),
-        port_be: service.port.to_be(),
+        vip: crate::endpoint::bytes(service.vip.address()),
+        port_be: service.port.first().to_be(),
+        last_port_be: service.port.last().to_be(),
+        vip_bits: service.vip.bits(),
         protocol: protocol_number(service.protocol),
-        family: crate::endpoint::family(service.vip),
+        family: crate::endpoint::family(service.vip.address()),
         forward: match service.forward {
             Forward::Dnat => forward::DNAT,
             Forward::L2Dsr => forward::L2_DSR,
@@ -81,22 +83,24 @@ pub fn of_service(service: &Service) -> xlb_common::maps::Service {
             Forward::Local => forward::LOCAL,
             Forward::FullNat => forward::FULL_NAT,
         },
-        options: options_of(service),
+        options: options(service),
         ..xlb_common::maps::Service::default()
     }
 }
 
-fn options_of(service: &Service) -> u8 {
-    let second_chance = if service.second_chance {
-        service_option::SECOND_CHANCE
-    } else {
-        0
-    };
-    let fragments = match service.fragments {
-        Fragments::Follow => 0,
-        Fragments::Address => service_option::FRAGMENTS_BY_ADDRESS,
-    };
-    second_chance | fragments
+/// Bits of a service's options.
+fn options(service: &Service) -> u8 {
+    let mut options = 0;
+    if service.second_chance {
+        options |= service_option::SECOND_CHANCE;
+    }
+    if service.fragments == Fragments::Address {
+        options |= service_option::FRAGMENTS_BY_ADDRESS;
+    }
+    if service.port.one().is_none() {
+        options |= service_option::SEVERAL_PORTS;
+    }
+    options
 }
 
 /// IP protocol number of a service.
@@ -182,6 +186,13 @@ pub fn features(config: &Config) -> u32 {
         }
         features |= features_of_state(policy_state(service));
         let pool = config.pools.get(&service.pool);
+        let has_portless = || {
+            let mut backends = pool.into_iter().flat_map(|pool| &pool.backends);
+            backends.any(|backend| backend.port == 0)
+        };
+        if !service.at().is_one() || service.forward == Forward::Dnat && has_portless() {
+            features |= feature::WIDE;
+        }
         let mut backends = pool.into_iter().flat_map(|pool| &pool.backends);
         let across = backends.any(|backend| backend.address.is_ipv4() != service.vip.is_ipv4());
         if is_tunnelled(service.forward) && across {

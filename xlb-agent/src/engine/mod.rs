@@ -3,6 +3,7 @@
 
 pub mod allocate;
 mod connections;
+mod find;
 mod foresee;
 pub mod goal;
 mod nat;
@@ -12,6 +13,7 @@ mod replies;
 mod round;
 mod services;
 mod settle;
+mod wide;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,11 +21,14 @@ use std::{
 };
 
 use xlb_common::{
-    maps::{AttachmentCounters, Backend, Service, backend_flag, forward},
+    maps::{AttachmentCounters, Backend, Service, backend_flag, feature, forward},
     nat::SOURCES_OF_FAMILY,
     slot::SlotWord,
 };
-use xlb_control::{api::Counters, config::Config};
+use xlb_control::{
+    api::Counters,
+    config::{At, Config, Ports, Vip},
+};
 
 use crate::{
     dataplane::{Dataplane, DataplaneError, Maps, Sizes, Spec},
@@ -37,9 +42,16 @@ pub use foresee::Side;
 pub use round::{Found, Round};
 pub use settle::Recorded;
 use settle::Rounds;
+pub use wide::find as find_wide;
 
-/// Identity of a service: VIP, port, protocol number.
-pub type ServiceKey = (IpAddr, u16, u8);
+/// Identity of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceKey {
+    /// Addresses and ports.
+    pub at: At,
+    /// Protocol number.
+    pub protocol: u8,
+}
 
 /// What can go wrong while the maps are brought in line.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +65,9 @@ pub enum EngineError {
     /// The tables of flows can't be read.
     #[error("read the tables of flows: {0}")]
     Flows(#[from] std::io::Error),
+    /// The tables of services of several ports or addresses can't be read or written.
+    #[error("bring the tables of services of several ports or addresses in line: {0}")]
+    Wide(std::io::Error),
     /// A map has no room, though it was sized for the configuration.
     #[error("no room for {0}: restart the agent, which makes larger maps")]
     Full(&'static str),
@@ -83,6 +98,8 @@ pub struct PoolState {
     services: Vec<ServiceKey>,
     /// Its backends' endpoints, as they stand in the tables of replies.
     replies: replies::Replies,
+    /// Replies of its backends that keep their ports, as they stand in the tables of ports.
+    wide_replies: Vec<wide::WideReply>,
     /// Whose turn it is under `round-robin`, as it stands in the maps; `None`: not known yet.
     sequence: Option<Vec<u16>>,
     settler: Settler,
@@ -108,6 +125,7 @@ impl PoolState {
             wake_s: None,
             services: Vec::new(),
             replies: BTreeMap::new(),
+            wide_replies: Vec::new(),
             sequence: None,
             settler: Settler::new(),
             goal: None,
@@ -240,6 +258,9 @@ impl Engine {
         if self.has_backends_across() {
             spec.features |= goal::FEATURES_ACROSS;
         }
+        if self.has_own_ports() {
+            spec.features |= feature::WIDE;
+        }
         // Endpoints are copied into tables that grow, but to other places, so that nothing of them
         // has to be brought in line here.
         let grown = self.dataplane.reload(&spec, |_| Ok(()))?;
@@ -261,6 +282,20 @@ impl Engine {
                 .filter(|(_, service)| matches!(service.forward, forward::IPIP | forward::GUE))
                 .map(|(_, service)| service.family);
             families.any(|family| pool.backends.values().any(|entry| entry.family != family))
+        })
+    }
+
+    /// Whether a backend takes the port that its packets have, under `dnat`; backends that are leaving
+    /// among others.
+    fn has_own_ports(&self) -> bool {
+        let mut pools = self.pools.values();
+        pools.any(|pool| {
+            let has_portless = pool.backends.values().any(|entry| entry.port_be == 0);
+            let services = pool.services.iter();
+            has_portless
+                && services
+                    .filter_map(|key| self.services.get(key))
+                    .any(|(_, service)| wide::needs_feature(service, true))
         })
     }
 
@@ -328,11 +363,18 @@ impl Engine {
 /// Identity of a service by its entry.
 #[must_use]
 pub fn key_of(service: &Service) -> ServiceKey {
-    (
-        endpoint::address(service.vip, service.family),
+    let address = Vip::from(endpoint::address(service.vip, service.family));
+    let (first, last) = (
         u16::from_be(service.port_be),
-        service.protocol,
-    )
+        u16::from_be(service.last_port_be),
+    );
+    ServiceKey {
+        at: At {
+            vip: address.within(service.vip_bits).unwrap_or(address),
+            ports: Ports::range(first, last).unwrap_or(first.into()),
+        },
+        protocol: service.protocol,
+    }
 }
 
 /// Whether a backend gets new connections.

@@ -13,7 +13,10 @@ use xlb_common::{
     nat,
 };
 
-use super::{Engine, EngineError, PoolState};
+use super::{
+    Engine, EngineError, PoolState,
+    wide::{Rest, WideReply},
+};
 use crate::{
     dataplane::{Maps, Table, TableEntry},
     endpoint,
@@ -30,9 +33,10 @@ impl Engine {
         let names: Vec<String> = self.pools.keys().cloned().collect();
         for name in &names {
             if let Some(pool) = self.pools.get(name) {
-                let replies = self.replies_of(pool);
+                let (replies, wide) = self.replies_of(pool);
                 if let Some(pool) = self.pools.get_mut(name) {
                     pool.replies = replies;
+                    pool.wide_replies = wide;
                 }
             }
         }
@@ -49,36 +53,67 @@ impl Engine {
                 .iter()
                 .map(|(&(at, protocol), &to)| (at, protocol, to)),
         );
-        let services = self.services.iter();
-        let (vips4, vips6) = by_family(services.flat_map(
-            |(&(vip, port, protocol), &(number, service))| {
-                let by_address = service.options & service_option::FRAGMENTS_BY_ADDRESS != 0;
-                let fragments = by_address.then(|| {
-                    let at = SocketAddr::new(vip, protocol.into());
-                    (at, fragment::ENDPOINT_PROTOCOL, target(number, 0))
-                });
-                [
-                    (SocketAddr::new(vip, port), protocol, target(number, 0)),
-                    (
-                        SocketAddr::new(vip, 0),
-                        0,
-                        target(EndpointTarget::ADDRESS_ONLY, 0),
-                    ),
-                ]
-                .into_iter()
-                .chain(fragments)
-            },
-        ));
+        let exact = self
+            .services
+            .iter()
+            .filter_map(|(key, &(number, service))| {
+                let port = key.at.ports.one().filter(|_| key.at.vip.is_one())?;
+                Some((key.at.vip.address(), port, number, service))
+            });
+        let (vips4, vips6) = by_family(exact.flat_map(|(vip, port, number, service)| {
+            let protocol = service.protocol;
+            let by_address = service.options & service_option::FRAGMENTS_BY_ADDRESS != 0;
+            let fragments = by_address.then(|| {
+                let at = SocketAddr::new(vip, protocol.into());
+                (at, fragment::ENDPOINT_PROTOCOL, target(number, 0))
+            });
+            [
+                (SocketAddr::new(vip, port), protocol, target(number, 0)),
+                (
+                    SocketAddr::new(vip, 0),
+                    0,
+                    target(EndpointTarget::ADDRESS_ONLY, 0),
+                ),
+            ]
+            .into_iter()
+            .chain(fragments)
+        }));
         let (sources4, sources6) = by_family(self.sources.iter().map(|&(number, address)| {
             let at = SocketAddr::new(address, 0);
             (at, nat::SOURCE, target(number + 1, 0))
         }));
         let (vips4, vips6) = ([vips4, sources4].concat(), [vips6, sources6].concat());
+        let wide = self.add_wide_after(&vips4, &vips6)?;
         let maps = self.dataplane.maps_mut();
         sync(&mut maps.replies4, &v4, "REPLIES4")?;
         sync(&mut maps.replies6, &v6, "REPLIES6")?;
         sync(&mut maps.vips4, &vips4, "VIPS4")?;
-        sync(&mut maps.vips6, &vips6, "VIPS6")
+        sync(&mut maps.vips6, &vips6, "VIPS6")?;
+        match wide {
+            Some(rest) => self.drop_wide(&rest),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings the tables of ports in line, but for what goes. A port that leaves a range for a service of
+    /// its own stands among the exact endpoints first, so that no packet finds nothing.
+    fn add_wide_after(
+        &mut self,
+        vips4: &[(Endpoint4, EndpointTarget)],
+        vips6: &[(Endpoint6, EndpointTarget)],
+    ) -> Result<Option<Rest>, EngineError> {
+        if !self.has_wide()? {
+            return Ok(None);
+        }
+        let maps = self.dataplane.maps_mut();
+        // Where there is no room before others have gone, it follows afterwards.
+        for &(key, to) in vips4 {
+            let _ = maps.vips4.insert(key, to);
+        }
+        for &(key, to) in vips6 {
+            let _ = maps.vips6.insert(key, to);
+        }
+        self.add_wide()
     }
 
     /// Brings the tables of replies in line with one pool.
@@ -86,7 +121,16 @@ impl Engine {
         let Some(pool) = self.pools.get(name) else {
             return Ok(());
         };
-        let wanted = self.replies_of(pool);
+        let (wanted, wide) = self.replies_of(pool);
+        if wide != pool.wide_replies {
+            if let Some(pool) = self.pools.get_mut(name) {
+                pool.wide_replies = wide;
+            }
+            self.sync_wide()?;
+        }
+        let Some(pool) = self.pools.get(name) else {
+            return Ok(());
+        };
         if wanted == pool.replies {
             return Ok(());
         }
@@ -111,8 +155,11 @@ impl Engine {
         Ok(())
     }
 
-    fn replies_of(&self, pool: &PoolState) -> Replies {
+    /// Where replies of a pool's backends lead: those that come from one port, and those that keep the
+    /// port that the client's packets had.
+    fn replies_of(&self, pool: &PoolState) -> (Replies, Vec<WideReply>) {
         let mut replies = Replies::new();
+        let mut wide = Vec::new();
         for key in &pool.services {
             let Some(&(number, service)) = self.services.get(key) else {
                 continue;
@@ -121,12 +168,20 @@ impl Engine {
                 continue;
             }
             for (&backend, entry) in &pool.backends {
-                let at = (endpoint::of(entry), service.protocol);
+                let at = endpoint::of(entry);
                 let leaves = entry.cause & backend_cause::REMOVED != 0;
-                replies.insert(at, (target(number, backend), leaves));
+                let to = target(number, backend);
+                let (own, ports) = (at.port(), key.at.ports);
+                match if own == 0 { ports.one() } else { Some(own) } {
+                    Some(port) => {
+                        let at = SocketAddr::new(at.ip(), port);
+                        replies.insert((at, service.protocol), (to, leaves));
+                    }
+                    None => wide.push((at.ip(), ports, service.protocol, to, leaves)),
+                }
             }
         }
-        replies
+        (replies, wide)
     }
 }
 

@@ -14,10 +14,10 @@ use xlb_common::{
     record::{FlowValue, TOMBSTONE},
 };
 
-use super::ServiceKey;
+use super::find::Finder;
 use crate::{
     dataplane::{Records, rcu_grace_period},
-    endpoint, slots,
+    slots,
 };
 
 /// Records that one round deletes at most; the next one goes on.
@@ -44,7 +44,7 @@ pub(super) struct Owner {
 pub struct Round {
     pub(super) records: Records,
     pub(super) generation: u64,
-    pub(super) owners: HashMap<ServiceKey, Owner>,
+    pub(super) owners: Finder<Owner>,
     /// For how long records are kept whose service is gone, seconds.
     pub(super) orphan_idle_s: u32,
     pub(super) hash_key: [u64; 2],
@@ -132,7 +132,7 @@ impl Round {
         if value.is_counted() {
             *found.counted.entry(value.backend()).or_default() += 1;
         }
-        let Some(owner) = self.owners.get(&service_of(key)) else {
+        let Some(owner) = self.owners.find(key) else {
             return self.orphan_idle_s;
         };
         if !owner.needs_marks {
@@ -197,17 +197,4 @@ fn exchange(is_pending: bool, key: FlowKey, value: FlowValue, buried: bool) -> E
         old: value.word,
         new: value.word_with_tombstone(buried),
     }
-}
-
-/// Identity of the service of a flow.
-pub(super) fn service_of(key: &FlowKey) -> ServiceKey {
-    let mut vip = [0; 16];
-    for (to, word) in vip.chunks_exact_mut(8).zip(key.destination) {
-        to.copy_from_slice(&word.to_ne_bytes());
-    }
-    (
-        endpoint::address(vip, key.family),
-        u16::from_be(key.destination_port_be),
-        key.protocol,
-    )
 }

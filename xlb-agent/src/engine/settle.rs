@@ -2,7 +2,7 @@
 //! come free. The decisions are those of [`crate::slots`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     io,
     mem::offset_of,
     time::Duration,
@@ -15,7 +15,9 @@ use xlb_common::{
 use xlb_control::config::{Config, Settle, Udp};
 
 use super::{
-    Engine, EngineError, PoolState, goal, key_of,
+    Engine, EngineError, PoolState,
+    find::Finder,
+    goal, key_of,
     policies::is_tracked,
     pools::store_slot,
     round::{Found, Owner, Round},
@@ -264,7 +266,10 @@ impl Engine {
         let Some(state) = self.pools.get(name) else {
             return 0;
         };
-        let connections = state.services.iter().any(|key| key.2 != protocol::UDP);
+        let connections = state
+            .services
+            .iter()
+            .any(|key| key.protocol != protocol::UDP);
         let of_connections = config
             .pools
             .get(name)
@@ -272,7 +277,7 @@ impl Engine {
             .map_or(0, |pool| seconds(pool.idle_timeout));
         let tracked = state.services.iter().any(|key| {
             let known = self.services.get(key);
-            key.2 == protocol::UDP && known.is_some_and(|(_, entry)| is_tracked(entry))
+            key.protocol == protocol::UDP && known.is_some_and(|(_, entry)| is_tracked(entry))
         });
         if !tracked {
             return of_connections;
@@ -285,8 +290,8 @@ impl Engine {
         of_connections.max(of_datagrams.unwrap_or(0))
     }
 
-    fn owners(&self, config: &Config) -> HashMap<super::ServiceKey, Owner> {
-        let mut owners = HashMap::new();
+    fn owners(&self, config: &Config) -> Finder<Owner> {
+        let mut owners = Vec::new();
         for service in config.services.values() {
             let key = key_of(&goal::of_service(service));
             let (Some(pool), Some((_, entry))) =
@@ -311,9 +316,9 @@ impl Engine {
                 needs_marks: has_connections && !tracked,
                 by_client: entry.state & service_state::CLIENT_IP != 0,
             };
-            owners.insert(key, owner);
+            owners.push((key, owner));
         }
-        owners
+        owners.into_iter().collect()
     }
 
     fn last_misses(&self, pool: &PoolState) -> Vec<u32> {

@@ -1,6 +1,6 @@
 //! What the data path would look at for a packet.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, net::IpAddr};
 
 use xlb_common::{
     endpoint::{Endpoint4, Endpoint6, EndpointTarget},
@@ -10,10 +10,11 @@ use xlb_common::{
     maps::{Backend, Service, service_option, service_state},
     record::FlowValue,
     slot::SlotWord,
+    wide::direction,
 };
 
 use super::choice;
-use crate::dataplane::Maps;
+use crate::{dataplane::Maps, endpoint, engine::find_wide};
 
 /// What stands in the maps about a flow.
 #[derive(Clone, Debug, PartialEq)]
@@ -229,23 +230,36 @@ fn vip(
     protocol: u8,
     family: u8,
 ) -> Option<EndpointTarget> {
-    if family == 4 {
+    let exact = if family == 4 {
         maps.vips4
             .get(Endpoint4::new(low(address), port_be, protocol))
     } else {
         maps.vips6.get(Endpoint6::new(address, port_be, protocol))
-    }
+    };
+    let at = ip(address, family);
+    exact.or_else(|| find_wide(maps, direction::VIP, at, port_be, protocol))
 }
 
 fn reply(maps: &Maps, key: &FlowKey) -> Option<EndpointTarget> {
     let (address, port_be) = (key.source, key.source_port_be);
-    if key.family == 4 {
+    let exact = if key.family == 4 {
         let key = Endpoint4::new(low(address), port_be, key.protocol);
         maps.replies4.get(key)
     } else {
         let key = Endpoint6::new(address, port_be, key.protocol);
         maps.replies6.get(key)
+    };
+    let at = ip(address, key.family);
+    exact.or_else(|| find_wide(maps, direction::REPLY, at, port_be, key.protocol))
+}
+
+/// An address out of the words of a key.
+fn ip(words: [u64; 2], family: u8) -> IpAddr {
+    let mut bytes = [0; 16];
+    for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+        to.copy_from_slice(&word.to_ne_bytes());
     }
+    endpoint::address(bytes, family)
 }
 
 /// An IPv4 address out of the words of a key.

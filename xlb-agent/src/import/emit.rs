@@ -22,9 +22,13 @@ fn service(text: &mut String, service: &Service) -> std::fmt::Result {
         text,
         "name = \"{}-{}-{protocol}\"",
         service.vip.to_string().replace(':', "-"),
-        service.port
+        ports(service.port)
     )?;
-    writeln!(text, "vip = \"{}\"\nport = {}", service.vip, service.port)?;
+    writeln!(text, "vip = \"{}\"", service.vip)?;
+    match service.port {
+        0 => writeln!(text, "port = \"all\"")?,
+        port => writeln!(text, "port = {port}")?,
+    }
     writeln!(text, "protocol = \"{protocol}\"")?;
     writeln!(text, "forward = \"{}\"", forward(service.forward))?;
     match service.policy {
@@ -47,14 +51,25 @@ fn service(text: &mut String, service: &Service) -> std::fmt::Result {
             1 => String::new(),
             weight => format!(", weight = {weight}"),
         };
+        let port = match endpoint.port() {
+            0 => String::new(),
+            port => format!(", port = {port}"),
+        };
         writeln!(
             text,
-            "  {{ address = \"{}\", port = {}{weight} }},",
-            endpoint.ip(),
-            endpoint.port()
+            "  {{ address = \"{}\"{port}{weight} }},",
+            endpoint.ip()
         )?;
     }
     writeln!(text, "]")
+}
+
+/// Ports, as they stand in a name; 0 is all of them.
+fn ports(port: u16) -> String {
+    match port {
+        0 => "all".to_owned(),
+        port => port.to_string(),
+    }
 }
 
 fn forward(forward: Option<Forward>) -> &'static str {

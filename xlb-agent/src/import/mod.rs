@@ -44,6 +44,7 @@ pub fn import(source: Source, text: &str, interface: Option<&str>) -> Imported {
         Source::Keepalived => keepalived::read(text),
     };
     leave_out_what_nat_can_not_carry(&mut read);
+    leave_out_checks_of_no_port(&mut read);
     read.notes.sort_by_key(|note| note.line);
     let interface = interface.or(read.interface.as_deref()).unwrap_or("eth0");
     Imported {
@@ -62,6 +63,20 @@ fn leave_out_what_nat_can_not_carry(read: &mut Read) {
             line: service.line,
             text: text.to_owned(),
         });
+    }
+}
+
+/// A server of all ports has none that a check could ask without being told.
+fn leave_out_checks_of_no_port(read: &mut Read) {
+    for service in &mut read.services {
+        let has_no_port = service.backends.iter().any(|(at, _)| at.port() == 0);
+        if has_no_port && service.check.is_some_and(|check| check.port.is_none()) {
+            service.check = None;
+            read.notes.push(Note {
+                line: service.line,
+                text: "the check of servers of all ports names no port, left out".to_owned(),
+            });
+        }
     }
 }
 
@@ -88,6 +103,7 @@ struct Service {
     /// Where the input names it.
     line: usize,
     vip: IpAddr,
+    /// 0: all of them.
     port: u16,
     protocol: Protocol,
     forward: Option<Forward>,

@@ -157,3 +157,25 @@ fn what_is_not_understood_is_named() {
         assert_eq!(imported.notes[0].line, 2);
     }
 }
+
+#[test]
+fn port_0_is_all_ports() {
+    let text = "-A -t 192.0.2.10:0 -s rr -p 300\n-a -t 192.0.2.10:0 -r 10.0.1.7:0 -m -w 1\n";
+    let keepalived = "virtual_server 192.0.2.10 0 {\n lb_kind NAT\n protocol TCP\n real_server 10.0.1.7 0 {\n \
+                      TCP_CHECK {\n }\n }\n}\n";
+    for (source, text) in [(Source::Ipvsadm, text), (Source::Keepalived, keepalived)] {
+        let imported = import(source, text, None);
+        let loaded = Config::parse("imported.toml", &imported.config).expect("xlb takes it");
+        let service = &loaded.config.services["192.0.2.10-all-tcp"];
+        assert_eq!(service.port, xlb_control::config::Ports::ALL);
+        let pool = &loaded.config.pools["192.0.2.10-all-tcp"];
+        assert_eq!((pool.backends[0].port, &pool.check), (0, &None));
+    }
+    let imported = import(Source::Keepalived, keepalived, None);
+    assert!(
+        imported
+            .notes
+            .iter()
+            .any(|note| note.text.contains("names no port"))
+    );
+}

@@ -1,10 +1,10 @@
 //! What a configuration would change: bodies of `POST /v1/diff`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Protocol;
+use crate::config::{Ports, Protocol, Vip};
 
 /// The body of `POST /v1/diff`. The agent opens no file that a client names: the text comes along.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,10 +73,10 @@ pub enum DiffKind {
 pub struct ServiceDiff {
     /// Name.
     pub service: String,
-    /// Virtual IP address.
-    pub vip: IpAddr,
-    /// Virtual port.
-    pub port: u16,
+    /// Virtual IP address, or a prefix of such.
+    pub vip: Vip,
+    /// Virtual port, or several.
+    pub port: Ports,
     /// Transport protocol.
     pub protocol: Protocol,
     /// What would become of it.

@@ -1,13 +1,10 @@
 //! The bodies of the control API's requests and answers.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Affinity, AllDown, Forward, OnRemove, Policy, Protocol, Udp};
+use crate::config::{Affinity, AllDown, Forward, OnRemove, Policy, Ports, Protocol, Udp, Vip};
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -144,10 +141,10 @@ pub enum ServiceHealth {
 pub struct ServiceStatus {
     /// Name.
     pub name: String,
-    /// Virtual IP address.
-    pub vip: IpAddr,
-    /// Virtual port.
-    pub port: u16,
+    /// Virtual IP address, or a prefix of such.
+    pub vip: Vip,
+    /// Virtual port, or several: a number, `"8000-8999"` or `"all"`.
+    pub port: Ports,
     /// Transport protocol.
     pub protocol: Protocol,
     /// How packets reach the backends.
@@ -373,10 +370,10 @@ pub enum Change {
     ServiceAdd {
         /// Name.
         name: String,
-        /// Virtual IP address.
-        vip: IpAddr,
-        /// Virtual port.
-        port: u16,
+        /// Virtual IP address, or a prefix of such.
+        vip: Vip,
+        /// Virtual port, or several.
+        port: Ports,
         /// Transport protocol.
         protocol: Protocol,
         /// How packets reach the backends.

@@ -1,14 +1,17 @@
 //! Rules between the parts of a configuration, for what comes from the file and what commands make
 //! of it.
 
+mod wide;
+
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     net::{IpAddr, SocketAddr},
 };
 
 use super::{
     Backend, Config, Forward, Fragments, Pool, Protocol, Service, limits::MAX_BACKENDS, suggest,
 };
+use wide::{Listeners, Repliers};
 
 /// Checks the rules that hold for a configuration as a whole, and returns a sentence for each that
 /// is broken: VIPs that collide, pools that don't exist, backends in the wrong family, backends
@@ -62,12 +65,14 @@ fn violations(config: &Config) -> Vec<Violation> {
 /// Rules of services among themselves, and of the pools that they name.
 pub(super) fn between_services(config: &Config) -> Vec<Violation> {
     let mut found = Vec::new();
-    listeners(config, &mut found);
+    Listeners::of(config, &mut found);
+    wide::overlaps(config, &mut found);
     sources(config, &mut found);
     ambiguous_fragments(config, &mut found);
     for service in config.services.values() {
         found.extend(unknown_pool(config, &service.name, &service.pool));
         found.extend(unable_to_carry(service));
+        found.extend(wide::of_service(service));
     }
     found
 }
@@ -95,55 +100,33 @@ fn unable_to_carry(service: &Service) -> Option<Violation> {
 /// Rules of backends and of the services that they are behind.
 pub(super) fn of_backends(config: &Config) -> Vec<Violation> {
     let mut found = Vec::new();
-    let listeners = listeners(config, &mut Vec::new());
+    let listeners = Listeners::of(config, &mut Vec::new());
     misplaced_backends(config, &listeners, &mut found);
     ambiguous_replies(config, &mut found);
     crowded_listeners(config, &mut found);
+    wide::unknown_check_ports(config, &mut found);
     too_many_backends(config, &mut found);
+    found.extend(wide::too_many_entries(config));
     found
-}
-
-/// Services by what they listen on; complains when two listen on the same.
-fn listeners<'a>(config: &'a Config, found: &mut Vec<Violation>) -> HashMap<Listener, &'a Service> {
-    let mut listeners: HashMap<Listener, &Service> = HashMap::new();
-    for service in config.services.values() {
-        let listener = (SocketAddr::new(service.vip, service.port), service.protocol);
-        let Some(other) = listeners.get(&listener) else {
-            listeners.insert(listener, service);
-            continue;
-        };
-        found.push(Violation {
-            at: vip(service),
-            other: Some(vip(other)),
-            message: format!(
-                "services `{}` and `{}` both have the VIP {}",
-                other.name,
-                service.name,
-                endpoint_name(listener)
-            ),
-            help: "give one of them another VIP, port or protocol".to_owned(),
-        });
-    }
-    listeners
 }
 
 /// Fragments but the first have no port: of a VIP whose fragments are chosen for by addresses, there is one
 /// service of UDP.
 fn ambiguous_fragments(config: &Config, found: &mut Vec<Violation>) {
     let is_udp = |service: &&Service| service.protocol == Protocol::Udp;
-    let mut by_address: HashMap<IpAddr, &Service> = HashMap::new();
+    let mut by_address: BTreeMap<IpAddr, &Service> = BTreeMap::new();
     for service in config.services.values().filter(is_udp) {
         if service.fragments == Fragments::Address {
-            by_address.entry(service.vip).or_insert(service);
+            let address = service.vip.address();
+            by_address.entry(address).or_insert(service);
         }
     }
     for service in config.services.values().filter(is_udp) {
-        let Some(other) = by_address.get(&service.vip) else {
+        let addresses = service.vip.address()..=service.vip.last();
+        let mut others = by_address.range(addresses).map(|(_, &other)| other);
+        let Some(other) = others.find(|other| other.name != service.name) else {
             continue;
         };
-        if other.name == service.name {
-            continue;
-        }
         found.push(Violation {
             at: vip(service),
             other: Some(vip(other)),
@@ -179,18 +162,16 @@ pub(super) fn pool_advice(config: &Config, written: &str) -> String {
 
 /// Backends of another family than the VIP, and backends that are a VIP. Each is named once, though
 /// several services may share it.
-fn misplaced_backends(
-    config: &Config,
-    listeners: &HashMap<Listener, &Service>,
-    found: &mut Vec<Violation>,
-) {
+fn misplaced_backends(config: &Config, listeners: &Listeners<'_>, found: &mut Vec<Violation>) {
     let mut named: HashSet<(&str, SocketAddr)> = HashSet::new();
     for (service, pool) in attached(config) {
         for backend in &pool.backends {
             let fault = wrong_family(service, backend)
                 .or_else(|| own_vip(service, backend))
                 .or_else(|| own_source(config, service, backend))
-                .or_else(|| loops(service, backend, listeners));
+                .or_else(|| wide::needs_port(service, backend))
+                .or_else(|| wide::one_port_for_all(service, backend))
+                .or_else(|| wide::loops(service, backend, listeners));
             if let Some((message, help)) = fault
                 && named.insert((&pool.name, backend.endpoint()))
             {
@@ -223,7 +204,7 @@ fn wrong_family(service: &Service, backend: &Backend) -> Option<(String, String)
         family(backend.address),
         service.vip,
         service.name,
-        family(service.vip),
+        family(service.vip.address()),
         service.forward,
     );
     let help = "make a pool for each family, and a service for each".to_owned();
@@ -232,7 +213,7 @@ fn wrong_family(service: &Service, backend: &Backend) -> Option<(String, String)
 
 fn own_vip(service: &Service, backend: &Backend) -> Option<(String, String)> {
     let is_sent = service.forward != Forward::Local;
-    (is_sent && backend.address == service.vip).then(|| {
+    (is_sent && service.vip.contains(backend.address)).then(|| {
         let message = format!(
             "backend {} has the VIP of service `{}` as its address: packets would come back to the balancer",
             backend.endpoint(),
@@ -258,33 +239,9 @@ fn own_source(config: &Config, service: &Service, backend: &Backend) -> Option<(
     })
 }
 
-fn loops(
-    service: &Service,
-    backend: &Backend,
-    listeners: &HashMap<Listener, &Service>,
-) -> Option<(String, String)> {
-    match service.forward {
-        Forward::Dnat | Forward::FullNat => {}
-        // The packet keeps the VIP as its destination, or gets an outer header that is no service's.
-        Forward::L2Dsr | Forward::Ipip | Forward::Gue | Forward::Local => return None,
-    }
-    let target = listeners.get(&(backend.endpoint(), service.protocol))?;
-    let message = format!(
-        "backend {} of service `{}` is the VIP of service `{}`: packets would come back to the balancer",
-        endpoint_name((backend.endpoint(), service.protocol)),
-        service.name,
-        target.name
-    );
-    let help = format!(
-        "use the backends of `{}` instead: `pool = \"{}\"`",
-        target.name, target.pool
-    );
-    Some((message, help))
-}
-
 /// Replies under `dnat` are told apart by the backend's address, port and protocol alone.
 fn ambiguous_replies(config: &Config, found: &mut Vec<Violation>) {
-    let mut owners: HashMap<Listener, &Service> = HashMap::with_capacity(total_backends(config));
+    let mut repliers = Repliers::default();
     let mut shared: BTreeMap<(&str, &str), Vec<Listener>> = BTreeMap::new();
     for (service, pool) in attached(config) {
         match service.forward {
@@ -295,9 +252,7 @@ fn ambiguous_replies(config: &Config, found: &mut Vec<Violation>) {
             }
         }
         for backend in &pool.backends {
-            let replies_from = (backend.endpoint(), service.protocol);
-            let owner = owners.entry(replies_from).or_insert(service);
-            if owner.name != service.name {
+            if let Some((owner, replies_from)) = repliers.add(service, backend) {
                 let pair = (owner.name.as_str(), service.name.as_str());
                 shared.entry(pair).or_default().push(replies_from);
             }
@@ -369,7 +324,7 @@ fn sources(config: &Config, found: &mut Vec<Violation>) {
     let sources = &config.dataplane.nat_source;
     for service in config.services.values() {
         let name = &service.name;
-        let (message, help) = if sources.contains(&service.vip) {
+        let (message, help) = if sources.iter().any(|&source| service.vip.contains(source)) {
             (
                 format!(
                     "the VIP of service `{name}` is in `nat_source`: packets to it could be replies too"
@@ -445,6 +400,7 @@ fn too_many_together(total: usize) -> Option<Violation> {
 pub(super) fn check_pool(config: &Config, pool: &Pool) -> Option<String> {
     let endpoints: HashSet<SocketAddr> = pool.backends.iter().map(Backend::endpoint).collect();
     let addresses: HashSet<IpAddr> = endpoints.iter().map(SocketAddr::ip).collect();
+    let has_own_ports = endpoints.iter().any(|endpoint| endpoint.port() == 0);
     let mut near = Config {
         dataplane: config.dataplane.clone(),
         pools: BTreeMap::from([(pool.name.clone(), pool.clone())]),
@@ -457,13 +413,21 @@ pub(super) fn check_pool(config: &Config, pool: &Pool) -> Option<String> {
         .filter(|other| other.name != pool.name)
     {
         others += other.backends.len();
-        let mut backends = other.backends.iter();
-        if backends.any(|backend| endpoints.contains(&backend.endpoint())) {
+        // Without a port of its own, a backend may have the ports of others.
+        let is_near = |backend: &Backend| {
+            endpoints.contains(&backend.endpoint())
+                || addresses.contains(&backend.address) && (backend.port == 0 || has_own_ports)
+        };
+        if other.backends.iter().any(is_near) {
             near.pools.insert(other.name.clone(), other.clone());
         }
     }
+    let is_hit = |service: &Service| {
+        addresses.contains(&service.vip.address())
+            || !service.vip.is_one() && addresses.iter().any(|&it| service.vip.contains(it))
+    };
     for service in config.services.values() {
-        if near.pools.contains_key(&service.pool) || addresses.contains(&service.vip) {
+        if near.pools.contains_key(&service.pool) || is_hit(service) {
             near.services.insert(service.name.clone(), service.clone());
         }
     }

@@ -35,6 +35,13 @@ pub const SLOTS_PER_BACKEND: usize = 100;
 /// Backends of a host, over all pools: their numbers are 16 bits wide, and 0 means none.
 pub const MAX_BACKENDS: usize = 65_535;
 
+/// Entries of the tables that find services of several ports or addresses: twice as many fit into the
+/// data path, since a table that changes stands there twice for a moment.
+pub const MAX_PORT_ENTRIES: usize = 65_536;
+
+/// Prefixes and addresses, a family, that have such a service, and backends of such under `dnat`.
+pub const MAX_WIDE_ADDRESSES: usize = 8_192;
+
 /// Weight of a backend that gives none.
 pub const DEFAULT_WEIGHT: u16 = 1;
 

@@ -17,7 +17,9 @@ mod names;
 pub mod overrides;
 mod prime;
 mod rules;
+pub mod spread;
 mod suggest;
+mod vip;
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,7 @@ pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use invariants::check_invariants;
 pub use model::*;
 pub use names::{Named, UnknownName};
+pub use vip::{At, NoPorts, NoVip, Ports, Specificity, Vip};
 
 /// The file that is read when none is named.
 pub const DEFAULT_PATH: &str = "/etc/xlb/xlb.toml";

@@ -12,6 +12,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::{At, Ports, Vip};
+
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -216,8 +218,8 @@ pub enum OnRemove {
 pub struct Backend {
     /// Address that packets are sent to.
     pub address: IpAddr,
-    /// Port of the backend. With `l2-dsr`, `ipip` and `gue` the packet's port is not changed, and
-    /// this one is only the check's.
+    /// Port of the backend; 0: whichever the packet has. With `l2-dsr`, `ipip` and `gue` the packet's
+    /// port is not changed in any case, and this one is only the check's.
     pub port: u16,
     /// Share of new connections, relative to the other backends. 0: none.
     pub weight: u16,
@@ -261,10 +263,10 @@ pub enum CheckKind {
 pub struct Service {
     /// Name, unique among services.
     pub name: String,
-    /// Virtual IP address.
-    pub vip: IpAddr,
-    /// Virtual port.
-    pub port: u16,
+    /// Virtual IP address, or a prefix of such.
+    pub vip: Vip,
+    /// Virtual port, or several.
+    pub port: Ports,
     /// Transport protocol.
     pub protocol: Protocol,
     /// How packets reach the backend.
@@ -288,6 +290,17 @@ pub struct Service {
     pub fragments: Fragments,
     /// Whether the agent puts the VIP on an interface and announces it.
     pub announce: Option<Announce>,
+}
+
+impl Service {
+    /// Where it takes packets in.
+    #[must_use]
+    pub const fn at(&self) -> At {
+        At {
+            vip: self.vip,
+            ports: self.port,
+        }
+    }
 }
 
 /// Transport protocol of a service.

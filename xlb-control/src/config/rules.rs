@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::limits::{MAX_INTERFACE_BYTES, MAX_NAME_BYTES};
+use super::{
+    Vip,
+    limits::{MAX_INTERFACE_BYTES, MAX_NAME_BYTES},
+};
 
 /// What is wrong with a value, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +164,19 @@ pub(super) fn parse_prefix(text: &str, role: Role) -> Result<IpNet, Fault> {
         ));
     }
     Ok(prefix)
+}
+
+/// Checks that addresses can be a VIP.
+pub(super) fn vip(vip: Vip) -> Result<(), Fault> {
+    address_for(vip.address(), Role::Vip)?;
+    address_for(vip.last(), Role::Vip)
+}
+
+/// Reads a VIP, or a prefix of such.
+pub(super) fn parse_vip(text: &str) -> Result<Vip, Fault> {
+    let found = Vip::new(parse_prefix(text, Role::Vip)?);
+    vip(found)?;
+    Ok(found)
 }
 
 /// Checks a port that came from a command.

@@ -7,6 +7,7 @@ use xlb_common::{
     flow, fragment, gue,
     maps::{Backend, FlowKey, NextHop, feature, protocol},
     reason::Reason,
+    wide::direction,
     wire::{IcmpHeader, Ipv4Header, UdpHeader, option},
 };
 use xlb_ebpf::{lpm, tunnel::Tunnel};
@@ -14,6 +15,7 @@ use xlb_ebpf::{lpm, tunnel::Tunnel};
 use super::{
     Family, V6,
     outer::{self, Inner},
+    wide,
 };
 use crate::{
     frame::{Frame, Layout, NETWORK_OFFSET, bounded},
@@ -118,20 +120,28 @@ impl Family for V4 {
 
     #[inline(always)]
     fn find_vip(address: u32, port_be: u16, protocol: u8) -> Option<EndpointTarget> {
-        endpoint::find(
+        let exact = endpoint::find(
             Endpoint4::new(address, port_be, protocol),
             globals::vips4_mask(),
             |index| VIPS4.get(index),
-        )
+        );
+        if globals::has(feature::WIDE) && exact.is_none() {
+            return wide::find4(direction::VIP, address, port_be, protocol);
+        }
+        exact
     }
 
     #[inline(always)]
     fn find_reply(address: u32, port_be: u16, protocol: u8) -> Option<EndpointTarget> {
-        endpoint::find(
+        let exact = endpoint::find(
             Endpoint4::new(address, port_be, protocol),
             globals::replies4_mask(),
             |index| REPLIES4.get(index),
-        )
+        );
+        if globals::has(feature::WIDE) && exact.is_none() {
+            return wide::find4(direction::REPLY, address, port_be, protocol);
+        }
+        exact
     }
 
     #[inline(always)]

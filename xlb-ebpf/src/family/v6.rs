@@ -7,6 +7,7 @@ use xlb_common::{
     flow, fragment, gue,
     maps::{Backend, FlowKey, NextHop, feature, protocol},
     reason::Reason,
+    wide::direction,
     wire::{IcmpHeader, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, UdpHeader},
 };
 use xlb_ebpf::{lpm, tunnel::Tunnel};
@@ -14,6 +15,7 @@ use xlb_ebpf::{lpm, tunnel::Tunnel};
 use super::{
     Family, V4, extensions,
     outer::{self, Inner},
+    wide,
 };
 use crate::{
     frame::{Frame, Layout, NETWORK_OFFSET},
@@ -90,20 +92,28 @@ impl Family for V6 {
 
     #[inline(always)]
     fn find_vip(address: [u64; 2], port_be: u16, protocol: u8) -> Option<EndpointTarget> {
-        endpoint::find(
+        let exact = endpoint::find(
             Endpoint6::new(address, port_be, protocol),
             globals::vips6_mask(),
             |index| VIPS6.get(index),
-        )
+        );
+        if globals::has(feature::WIDE) && exact.is_none() {
+            return wide::find6(direction::VIP, address, port_be, protocol);
+        }
+        exact
     }
 
     #[inline(always)]
     fn find_reply(address: [u64; 2], port_be: u16, protocol: u8) -> Option<EndpointTarget> {
-        endpoint::find(
+        let exact = endpoint::find(
             Endpoint6::new(address, port_be, protocol),
             globals::replies6_mask(),
             |index| REPLIES6.get(index),
-        )
+        );
+        if globals::has(feature::WIDE) && exact.is_none() {
+            return wide::find6(direction::REPLY, address, port_be, protocol);
+        }
+        exact
     }
 
     #[inline(always)]

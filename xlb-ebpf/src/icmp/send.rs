@@ -18,7 +18,7 @@ use crate::{
     frame::{Frame, Layout, NETWORK_OFFSET},
     globals,
     maps::count,
-    rewrite::{outer, udp_checksum},
+    rewrite::{backend_port_be, outer, reply_port_be, udp_checksum},
     transmit,
     ways::{self, conclude},
 };
@@ -50,7 +50,8 @@ fn forward<F: IcmpFamily>(
     F::hop(frame)?;
     if globals::has(feature::DNAT) && service.forward == forward::DNAT {
         let address = F::address(&backend.address);
-        let quoted = translate::<F, true>(frame, address, backend.port_be)?;
+        let port_be = |own_be| backend_port_be(backend, own_be);
+        let quoted = translate::<F, true>(frame, address, port_be)?;
         let addresses = F::set_destination(frame, address)?;
         F::sum(frame, addresses, quoted)?;
     } else if globals::has(feature::IPIP) && service.forward == forward::IPIP {
@@ -106,25 +107,27 @@ fn rewrite<F: IcmpFamily>(
 ) -> Result<(), Reason> {
     F::hop(frame)?;
     let vip = F::address(&service.vip);
-    let quoted = translate::<F, false>(frame, vip, service.port_be)?;
+    let port_be = |own_be| reply_port_be(service, own_be);
+    let quoted = translate::<F, false>(frame, vip, port_be)?;
     let addresses = F::set_source(frame, vip)?;
     F::sum(frame, addresses, quoted)
 }
 
-/// Sets an end of the quoted packet; gives the change of the sum of what is quoted.
+/// Sets an end of the quoted packet, its port by the one that it has; gives the change of the sum of what is quoted.
 #[inline(always)]
 fn translate<F: IcmpFamily, const SOURCE: bool>(
     frame: &mut Frame<'_, impl Layout>,
     address: F::Address,
-    port_be: u16,
+    port_be: impl FnOnce(u16) -> u16,
 ) -> Result<u64, Reason> {
     let quoted = quoted::<F>(frame, F::quoted_offset(frame))?;
     let (transport, is_tcp) = (quoted.transport, quoted.protocol == protocol::TCP);
     let end = NETWORK_OFFSET + F::ip_bytes(frame)?;
     let (addresses, mut change) = F::set_quoted::<SOURCE>(frame, address)?;
     let port = frame.at_mut::<Half>(transport + if SOURCE { 0 } else { 2 })?;
-    let ports = checksum::difference16(port.0, port_be);
-    port.0 = port_be;
+    let new_be = port_be(port.0);
+    let ports = checksum::difference16(port.0, new_be);
+    port.0 = new_be;
     change += ports;
     let at = transport + if is_tcp { 16 } else { 6 };
     // Eight bytes of TCP are all that some routers quote, and its checksum comes later.

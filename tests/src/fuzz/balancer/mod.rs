@@ -2,6 +2,7 @@
 
 mod per_cpu;
 mod values;
+mod wide;
 
 use std::{
     net::SocketAddr,
@@ -104,6 +105,9 @@ impl Balancer {
                 service: number,
                 ..EndpointTarget::default()
             };
+            if !service.is_exact() {
+                continue;
+            }
             put_endpoint(ebpf, false, service.vip, service.protocol, target)?;
             if service.fragments_by_address {
                 let at = SocketAddr::new(service.vip.ip(), service.protocol.into());
@@ -120,14 +124,13 @@ impl Balancer {
             let value = bytes_of::<_, 128>(&values::backend(backend));
             put(ebpf, name::BACKENDS, number, value)?;
         }
-        for (endpoint, protocol, service, backend) in world.repliers() {
-            let target = EndpointTarget {
-                service: service as u32 + 1,
-                backend,
-                ..EndpointTarget::default()
-            };
-            put_endpoint(ebpf, true, endpoint, protocol, target)?;
+        for it in world.repliers() {
+            if it.ports.start() == it.ports.end() {
+                let endpoint = SocketAddr::new(it.address, *it.ports.start());
+                put_endpoint(ebpf, true, endpoint, it.protocol, wide::reply(&it))?;
+            }
         }
+        wide::write(ebpf, world)?;
         for route in &world.routes {
             let hop = route.way.map_or(NextHop::LOCAL, values::next_hop);
             put_route(ebpf, route.prefix, route.bits.into(), hop)?;

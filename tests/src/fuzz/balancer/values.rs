@@ -28,8 +28,9 @@ pub(super) fn service(world: &World, number: u32, service: &Service) -> maps::Se
         protocol: service.protocol,
         family: endpoint::family(service.vip.ip()),
         forward: service.forward,
-        options: (u8::from(service.second_chance) * service_option::SECOND_CHANCE)
-            | (u8::from(service.fragments_by_address) * service_option::FRAGMENTS_BY_ADDRESS),
+        options: options(service),
+        vip_bits: service.bits,
+        last_port_be: service.last_port.to_be(),
         ring_offset: pool.offset,
         ring_slots: pool.slots.len() as u32,
         state: world.state(service),
@@ -38,6 +39,20 @@ pub(super) fn service(world: &World, number: u32, service: &Service) -> maps::Se
         sequence_length: pool.sequence.len() as u32,
         ..maps::Service::default()
     }
+}
+
+fn options(service: &Service) -> u8 {
+    let mut options = 0;
+    if service.second_chance {
+        options |= service_option::SECOND_CHANCE;
+    }
+    if service.fragments_by_address {
+        options |= service_option::FRAGMENTS_BY_ADDRESS;
+    }
+    if service.has_several_ports() {
+        options |= service_option::SEVERAL_PORTS;
+    }
+    options
 }
 
 pub(super) fn backend(backend: &Backend) -> maps::Backend {

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use xlb_control::api::{Change, ChangeStatus};
+use xlb_control::{
+    api::{Change, ChangeStatus},
+    config::At,
+};
 
 use super::{Style, layout};
 use crate::cli::values::name;
@@ -68,7 +71,10 @@ fn cells(change: &Change) -> [String; 4] {
             forward,
             pool,
         } => {
-            let address = SocketAddr::new(*vip, *port);
+            let address = At {
+                vip: *vip,
+                ports: *port,
+            };
             let (protocol, forward) = (name(protocol), name(forward));
             [
                 "service-add".to_owned(),

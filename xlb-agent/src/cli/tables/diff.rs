@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use xlb_control::api::{Diff, DiffKind, FlowsCut, PoolDiff, ServiceDiff, SlotsDiff};
+use xlb_control::{
+    api::{Diff, DiffKind, FlowsCut, PoolDiff, ServiceDiff, SlotsDiff},
+    config::At,
+};
 
 use crate::cli::units::percent;
 
@@ -24,7 +27,10 @@ pub(in crate::cli) fn differences(diff: &Diff) -> String {
 }
 
 fn service(service: &ServiceDiff) -> String {
-    let address = std::net::SocketAddr::new(service.vip, service.port);
+    let address = At {
+        vip: service.vip,
+        ports: service.port,
+    };
     let head = format!(
         "service {} ({address}/{}, pool {}): {}",
         service.service,

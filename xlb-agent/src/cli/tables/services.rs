@@ -1,8 +1,9 @@
 //! `service list` and `service show`.
 
-use std::net::SocketAddr;
-
-use xlb_control::{api::ServiceStatus, config::Udp};
+use xlb_control::{
+    api::ServiceStatus,
+    config::{At, Udp},
+};
 
 use super::{Style, always, layout, wide};
 use crate::cli::{
@@ -84,7 +85,10 @@ pub(in crate::cli) fn show(service: &ServiceStatus, _: Style) -> String {
 }
 
 fn vip(service: &ServiceStatus) -> String {
-    let address = SocketAddr::new(service.vip, service.port);
+    let address = At {
+        vip: service.vip,
+        ports: service.port,
+    };
     format!("{address}/{}", name(&service.protocol))
 }
 

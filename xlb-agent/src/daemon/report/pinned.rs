@@ -1,7 +1,5 @@
 //! What stands in the pinned maps, while no agent answers.
 
-use std::net::SocketAddr;
-
 use nix::net::if_::if_indextoname;
 use serde::Serialize;
 use xlb_common::{
@@ -16,7 +14,6 @@ use xlb_control::{
 use super::{map_status, program_status, reason_counts};
 use crate::{
     dataplane::{self, Maps},
-    endpoint,
     engine::{self, goal},
     options::Options,
 };
@@ -45,8 +42,8 @@ pub struct PinnedStatus {
 pub struct PinnedService {
     /// Name, if the configuration file has it.
     pub name: Option<String>,
-    /// Virtual address and port.
-    pub vip: SocketAddr,
+    /// Virtual addresses and ports.
+    pub vip: String,
     /// Transport protocol, by its number.
     pub protocol: u8,
     /// Name of its pool.
@@ -119,10 +116,7 @@ fn service(maps: &Maps, entry: &Service, config: Option<&Config>) -> PinnedServi
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     PinnedService {
         name,
-        vip: SocketAddr::new(
-            endpoint::address(entry.vip, entry.family),
-            u16::from_be(entry.port_be),
-        ),
+        vip: key.at.to_string(),
         protocol: entry.protocol,
         pool: maps
             .pools

@@ -105,8 +105,8 @@ impl Vips {
                 continue;
             }
             match service.announce {
-                Some(Announce::Arp) => vips.insert(service.vip),
-                None => is_local && quiet.insert(service.vip),
+                Some(Announce::Arp) => vips.insert(service.vip.address()),
+                None => is_local && quiet.insert(service.vip.address()),
             };
         }
         quiet.retain(|vip| !vips.contains(vip));

@@ -1,6 +1,11 @@
 //! The file of a backend that decapsulates.
 
-use std::{collections::HashMap, fmt::Display, hash::Hash, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Display,
+    hash::Hash,
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use toml::de::DeTable;
@@ -11,10 +16,10 @@ use super::{
     schema,
     section::{Section, Value},
     syntax,
-    values::{address, boolean, choice, string},
+    values::{boolean, choice, string, vip},
 };
 use crate::config::{
-    Decapsulation, Diagnostics, Loaded,
+    Decapsulation, Diagnostics, Loaded, Vip,
     limits::{MAX_BACKEND_VIPS, MAX_BALANCER_PREFIXES},
     rules::{self, Role},
 };
@@ -138,9 +143,24 @@ fn vips(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Vec<IpAddr>> {
             format!("name the VIPs of the services that this host is a backend of: `{example}`"),
         );
     }
-    let vips = distinct("VIP", &elements, out, |value, out| {
-        address(value, Role::Vip, out)
+    let prefixes = distinct("VIP", &elements, out, |value, out| {
+        let vip = vip(value, out)?;
+        if vip.is_narrow() {
+            return Some(vip);
+        }
+        out.error(
+            value.span(),
+            format!("{vip} has more than 256 addresses, each of which would be a VIP of this host"),
+            "name longer prefixes".to_owned(),
+        );
+        None
     });
+    let mut seen = HashSet::new();
+    let vips: Vec<IpAddr> = prefixes
+        .into_iter()
+        .flat_map(Vip::addresses)
+        .filter(|&vip| seen.insert(vip))
+        .collect();
     bounded(
         value,
         MAX_BACKEND_VIPS,

@@ -12,7 +12,7 @@ use super::{
     values::string,
 };
 use crate::config::{
-    Backend, Forward, Grace, OnRemove, Pool,
+    Backend, Forward, Grace, OnRemove, Pool, Ports, Vip,
     limits::{DEFAULT_DOWN_GRACE, DEFAULT_IDLE_TIMEOUT, DEFAULT_WEIGHT, RING_SLOTS},
     rules::{self, Role},
 };
@@ -33,12 +33,12 @@ const CHOOSING: &[&str] = &[
 ];
 
 /// The pool of such a service, whose one backend is the listener that its check looks at: by default
-/// the service's port on the loopback address of the VIP's family. `vip` and `port`: `None` if they
+/// the service's port, if it has one only, on the loopback address of the VIP's family. `vip` and `port`: `None` if they
 /// could not be read.
 pub(super) fn pool(
     name: &str,
-    vip: Option<IpAddr>,
-    port: Option<u16>,
+    vip: Option<Vip>,
+    port: Option<Ports>,
     section: &Section<'_>,
     out: &mut Complaints<'_>,
 ) -> (Pool, BackendPlaces) {
@@ -51,13 +51,17 @@ pub(super) fn pool(
             );
         }
     }
-    let loopback = match vip {
-        Some(IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        Some(IpAddr::V4(_)) | None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    let loopback = if vip.is_some_and(Vip::is_ipv6) {
+        IpAddr::V6(Ipv6Addr::LOCALHOST)
+    } else {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
     };
     let endpoint = section
         .optional("listener", out, listener)
-        .unwrap_or(SocketAddr::new(loopback, port.unwrap_or(1)));
+        .unwrap_or(SocketAddr::new(
+            loopback,
+            port.map_or(1, |port| port.one().unwrap_or(0)),
+        ));
     let span = section
         .get("listener")
         .map_or(section.span.clone(), Value::span);

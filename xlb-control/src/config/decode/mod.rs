@@ -18,7 +18,6 @@ mod values;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    net::SocketAddr,
     ops::Range,
 };
 
@@ -181,12 +180,12 @@ impl Document {
 
     /// The VIP of a service whose name is taken must not be taken as well.
     fn complain_of_vip(&self, service: &Service, span: &Range<usize>, out: &mut Complaints<'_>) {
-        let listener = |service: &Service| (service.vip, service.port, service.protocol);
+        let listener = |service: &Service| (service.at(), service.protocol);
         let mut services = self.services.values();
         let Some(other) = services.find(|other| listener(other) == listener(service)) else {
             return;
         };
-        let vip = SocketAddr::new(service.vip, service.port);
+        let vip = service.at();
         let help = "give one of them another VIP, port or protocol";
         let place = self
             .service_places

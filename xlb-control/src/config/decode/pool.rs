@@ -112,13 +112,14 @@ fn backend(section: &Section<'_>, out: &mut Complaints<'_>) -> Option<Backend> {
     let address = section.required("address", "\"10.0.1.7\"", out, |value, out| {
         address(value, Role::Backend, out)
     });
-    let port = section.required("port", "8080", out, port);
+    let port = section.optional("port", out, port);
+    let has_port = port.is_some() || section.get("port").is_none();
     let weight = section.optional("weight", out, |value, out| {
         integer(value, &(0..=u16::MAX), out)
     });
     Some(Backend {
         address: address?,
-        port: port?,
+        port: has_port.then(|| port.unwrap_or(0))?,
         weight: weight.unwrap_or(DEFAULT_WEIGHT),
     })
 }

@@ -9,11 +9,9 @@ use super::{
     pool::{self, BackendPlaces},
     schema,
     section::{Section, Value},
-    values::{address, boolean, choice, name, port, string},
+    values::{boolean, choice, name, ports, string, vip},
 };
-use crate::config::{
-    AllDown, Forward, Fragments, Policy, Pool, Protocol, Service, Udp, rules::Role,
-};
+use crate::config::{AllDown, Forward, Fragments, Policy, Pool, Protocol, Service, Udp};
 
 /// What was read of a service. The service is missing when too little of it is sound.
 pub(super) struct Decoded {
@@ -40,10 +38,8 @@ pub(super) struct ServicePlaces {
 /// Decodes a service, and the pool that may be written in it.
 pub(super) fn service(section: &Section<'_>, out: &mut Complaints<'_>) -> Decoded {
     let name = section.required("name", "\"web\"", out, name);
-    let vip = section.required("vip", "\"192.0.2.10\"", out, |value, out| {
-        address(value, Role::Vip, out)
-    });
-    let port = section.required("port", "443", out, port);
+    let vip = section.required("vip", "\"192.0.2.10\"", out, vip);
+    let port = section.required("port", "443", out, ports);
     let protocol = section.optional("protocol", out, choice::<Protocol>);
     let forward = section.required("forward", "\"dnat\"", out, choice::<Forward>);
     let is_tcp_unsaid = section.get("protocol").is_none();

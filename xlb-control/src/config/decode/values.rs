@@ -6,7 +6,7 @@ use toml::de::DeValue;
 
 use super::{complaints::Complaints, section::Value};
 use crate::config::{
-    Named,
+    Named, Ports, Vip,
     rules::{self, Role},
     suggest,
 };
@@ -81,6 +81,38 @@ pub(super) fn boolean(value: Value<'_>, out: &mut Complaints<'_>) -> Option<bool
 /// A port: 1 to 65,535.
 pub(super) fn port(value: Value<'_>, out: &mut Complaints<'_>) -> Option<u16> {
     integer(value, &(1..=u16::MAX), out)
+}
+
+/// A port of 1 to 65,535, a range of them, or all.
+pub(super) fn ports(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Ports> {
+    let DeValue::String(text) = value.raw() else {
+        return port(value, out).map(Ports::from);
+    };
+    if text.parse::<i64>().is_ok() {
+        return port(value, out).map(Ports::from);
+    }
+    let ports = text.parse::<Ports>();
+    if ports.is_err() {
+        out.error(
+            value.span(),
+            format!("`{text}` is neither a range of ports nor `all`"),
+            "write a port as `443`, a range as `\"8000-8999\"`, and all ports as `\"all\"`"
+                .to_owned(),
+        );
+    }
+    ports.ok()
+}
+
+/// A VIP, or a prefix of such.
+pub(super) fn vip(value: Value<'_>, out: &mut Complaints<'_>) -> Option<Vip> {
+    let text = string(value, out)?;
+    match rules::parse_vip(text) {
+        Ok(vip) => Some(vip),
+        Err(fault) => {
+            out.error(value.span(), fault.message, fault.help);
+            None
+        }
+    }
 }
 
 /// A name of a pool or service.

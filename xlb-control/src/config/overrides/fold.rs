@@ -77,7 +77,6 @@ impl Fold<'_> {
         weight: u16,
     ) -> Result<Folded, String> {
         rules::address_for(endpoint.ip(), Role::Backend).map_err(rules::Fault::sentence)?;
-        rules::port(endpoint.port()).map_err(rules::Fault::sentence)?;
         let pool = resolve_pool(&self.current.config, pool)?;
         if self.weight(&self.current.config, &pool, endpoint).is_some() {
             return Err(format!(
@@ -204,8 +203,10 @@ impl Fold<'_> {
             return Ok((changes.to_vec(), String::new()));
         };
         rules::name(&service.name).map_err(rules::Fault::sentence)?;
-        rules::address_for(service.vip, Role::Vip).map_err(rules::Fault::sentence)?;
-        rules::port(service.port).map_err(rules::Fault::sentence)?;
+        rules::vip(service.vip).map_err(rules::Fault::sentence)?;
+        if let Some(port) = service.port.one() {
+            rules::port(port).map_err(rules::Fault::sentence)?;
+        }
         if self.current.config.services.contains_key(&service.name) {
             return Err(format!(
                 "service `{}` exists already; choose another name",

@@ -100,7 +100,7 @@ fn add_service(name: &str, vip: &str, port: u16, pool: &str) -> Change {
     Change::ServiceAdd {
         name: name.to_owned(),
         vip: vip.parse().unwrap(),
-        port,
+        port: port.into(),
         protocol: Protocol::Tcp,
         forward: Forward::Dnat,
         pool: pool.to_owned(),

@@ -12,6 +12,7 @@ mod second_chance;
 mod service;
 mod warnings;
 mod whole;
+mod wide;
 
 use super::refused;
 use crate::config::{Diagnostics, Severity};

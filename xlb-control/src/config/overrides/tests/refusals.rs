@@ -50,11 +50,6 @@ fn refusals() {
         ),
         (
             vec![],
-            add("web", "10.0.1.3:0", 1),
-            "the port is 0; it may be from 1 to 65,535",
-        ),
-        (
-            vec![],
             add("web", "127.0.0.1:80", 1),
             "127.0.0.1 can't be a backend's address: it is a loopback address; use the unicast address of a host",
         ),

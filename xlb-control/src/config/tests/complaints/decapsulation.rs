@@ -219,6 +219,16 @@ fn balancers() {
 }
 
 #[test]
+fn a_prefix_stands_for_its_addresses() {
+    let text = "[backend]\ninterfaces = [\"eth0\"]\nbalancers = [\"10.0.0.0/24\"]\nvips = \
+                [\"192.0.2.8\", \"192.0.2.8/31\", \"2001:db8::/127\"]\n";
+    let loaded = Decapsulation::parse("xlb.toml", text).expect("is sound");
+    let vips = ["192.0.2.8", "192.0.2.9", "2001:db8::", "2001:db8::1"];
+    let vips = vips.map(|vip| vip.parse::<IpAddr>().unwrap());
+    assert_eq!(loaded.config.vips, vips);
+}
+
+#[test]
 fn vips() {
     let rows: &[Row<'_>] = &[
         (
@@ -228,10 +238,10 @@ fn vips() {
             "that this host is a backend of",
         ),
         (
-            "[\"192.0.2.10/32\"]",
-            "`192.0.2.10/32` is not an IP address",
+            "[\"192.0.0.0/22\"]",
+            "192.0.0.0/22 has more than 256 addresses, each of which would be a VIP of this host",
             (3, 9),
-            "without a prefix length",
+            "longer prefixes",
         ),
         (
             "[\"224.0.0.1\"]",

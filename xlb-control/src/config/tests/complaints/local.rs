@@ -87,7 +87,7 @@ fn commands_can_t_give_such_a_service_other_backends() {
     );
     let mut config: Config = file.clone();
     let mut other = config.services["gate"].clone();
-    (other.name, other.port) = ("other".to_owned(), 444);
+    (other.name, other.port) = ("other".to_owned(), 444.into());
     config.services.insert("other".to_owned(), other);
     let said = check_invariants(&config);
     assert!(

@@ -180,12 +180,6 @@ fn backends() {
             "10.0.1.7",
         ),
         (
-            "{ address = \"10.0.1.7\" }",
-            "a backend has no `port`",
-            (8, 1),
-            "`port = 8080`",
-        ),
-        (
             "{ address = \"10.0.1.7\", port = 0 }",
             "`port` is 0, out of range",
             (8, 32),

@@ -278,6 +278,8 @@ pub mod service_option {
     pub const FRAGMENTS_BY_ADDRESS: u8 = 1 << 1;
     /// It has several ports: replies keep the one that they come from.
     pub const SEVERAL_PORTS: u8 = 1 << 2;
+    /// It has several addresses, which have [`super::Service::vip_bits`] in common.
+    pub const SEVERAL_ADDRESSES: u8 = 1 << 3;
 }
 
 /// Bits of [`Service::state`].

@@ -74,6 +74,8 @@ pub trait Family: Sized {
     fn is_between(number: u8) -> bool;
     /// Whether two addresses are one.
     fn equal(a: Self::Address, b: Self::Address) -> bool;
+    /// Whether two addresses have their first bits in common, 1 or more.
+    fn share(a: Self::Address, b: Self::Address, bits: u8) -> bool;
     /// Bytes of the packet, its IP header among them.
     fn ip_bytes(frame: &Frame<'_, impl Layout>) -> Result<usize, Reason>;
     /// Takes one from the TTL or hop limit.

@@ -335,7 +335,7 @@ fn choose<F: Family>(packet: &mut Packet<F>) -> Result<(), Reason> {
         let is_same_end = if step.record.flags & fragment_flag::REPLY != 0 {
             F::equal(F::address(&selected.backend.address), packet.source)
         } else {
-            F::equal(F::address(&service.vip), packet.destination)
+            services::has_address::<F>(service, packet.destination)
         };
         if !is_same_end || fragment::identity(selected.backend) != step.record.identity {
             // One of them went meanwhile.

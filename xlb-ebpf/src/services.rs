@@ -2,7 +2,7 @@
 
 use xlb_common::{
     endpoint::EndpointTarget,
-    maps::{Service, feature},
+    maps::{Service, feature, service_option},
     nat,
     reason::Reason,
 };
@@ -45,6 +45,17 @@ pub fn find<F: Family>(packet: &Packet<F>) -> Result<Found, Reason> {
         return Ok(Found::Reply(service(target)?, target.backend));
     }
     Err(Reason::NotForService)
+}
+
+/// Whether an address is the service's, or one of them.
+#[inline(always)]
+pub fn has_address<F: Family>(service: &Service, address: F::Address) -> bool {
+    let vip = F::address(&service.vip);
+    if globals::has(feature::WIDE) && service.options & service_option::SEVERAL_ADDRESSES != 0 {
+        F::share(vip, address, service.vip_bits)
+    } else {
+        F::equal(vip, address)
+    }
 }
 
 #[inline(always)]

@@ -100,6 +100,9 @@ fn options(service: &Service) -> u8 {
     if service.port.one().is_none() {
         options |= service_option::SEVERAL_PORTS;
     }
+    if !service.vip.is_one() {
+        options |= service_option::SEVERAL_ADDRESSES;
+    }
     options
 }
 

@@ -200,6 +200,12 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn share(a: u32, b: u32, bits: u8) -> bool {
+        let differ = u64::from(u32::from_be(a ^ b));
+        differ >> (32_u32.wrapping_sub(bits.into()) & 63) == 0
+    }
+
+    #[inline(always)]
     fn ip_bytes(frame: &Frame<'_, impl Layout>) -> Result<usize, Reason> {
         let ip = frame.at::<Ipv4Header>(NETWORK_OFFSET)?;
         Ok(u16::from_be(ip.total_length_be) as usize)

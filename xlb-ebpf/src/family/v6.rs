@@ -172,6 +172,16 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn share(a: [u64; 2], b: [u64; 2], bits: u8) -> bool {
+        let (high, low) = (u64::from_be(a[0] ^ b[0]), u64::from_be(a[1] ^ b[1]));
+        if bits <= 64 {
+            high >> (64_u32.wrapping_sub(bits.into()) & 63) == 0
+        } else {
+            high == 0 && low >> (128_u32.wrapping_sub(bits.into()) & 63) == 0
+        }
+    }
+
+    #[inline(always)]
     fn ip_bytes(frame: &Frame<'_, impl Layout>) -> Result<usize, Reason> {
         let ip = frame.at::<Ipv6Header>(NETWORK_OFFSET)?;
         Ok(u16::from_be(ip.payload_length_be) as usize + size_of::<Ipv6Header>())

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use xlb_agent::endpoint;
 use xlb_common::maps::{self, Egress, NextHop, outer_sum, outer_sum6, service_option};
 
-use crate::model::{Backend, Interface, Service, Way, World};
+use crate::model::{Backend, Interface, Service, Way, World, whole};
 
 pub(super) fn next_hop(way: Way) -> NextHop {
     NextHop::new(way.mac, way.egress)
@@ -51,6 +51,9 @@ fn options(service: &Service) -> u8 {
     }
     if service.has_several_ports() {
         options |= service_option::SEVERAL_PORTS;
+    }
+    if service.bits != whole(service.vip.ip()) {
+        options |= service_option::SEVERAL_ADDRESSES;
     }
     options
 }

@@ -59,7 +59,7 @@ fn part(frame: &[u8], v6: bool, id: u16, from: usize, to: Option<usize>) -> Vec<
 }
 
 /// The parts of a frame's datagram, in their order.
-fn parts(frame: &[u8], v6: bool, id: u16) -> Vec<Vec<u8>> {
+pub(crate) fn parts(frame: &[u8], v6: bool, id: u16) -> Vec<Vec<u8>> {
     let [first, second] = CUTS;
     vec![
         part(frame, v6, id, 0, Some(first)),

@@ -19,6 +19,7 @@ use xlb_tests::programs::maps::put_ports;
 use crate::{
     check::{Expected, TX},
     forwarding::expected,
+    fragments::parts,
     frame::{Carries, Frame},
     icmp::{error, quote, too_big},
     kinds::{
@@ -44,11 +45,8 @@ fn service(kind: Kind, at: At) -> Service {
         vip_bits: at.vip.bits(),
         port_be: at.ports.first().to_be(),
         last_port_be: at.ports.last().to_be(),
-        options: if at.ports.one().is_none() {
-            service_option::SEVERAL_PORTS
-        } else {
-            0
-        },
+        options: u8::from(at.ports.one().is_none()) * service_option::SEVERAL_PORTS
+            | u8::from(!at.vip.is_one()) * service_option::SEVERAL_ADDRESSES,
         ..kind.service()
     }
 }
@@ -399,5 +397,30 @@ fn errors_about_an_address_of_a_prefix_come_to_the_backend() {
         let mut wanted = Expected::forwarded(&input, kind.counter(), output.bytes());
         wanted.reasons.push(Reason::IcmpError);
         rig.check(&format!("{kind:?}"), &input.bytes(), &wanted);
+    }
+}
+
+/// Two addresses of a prefix are two ends: what is remembered of a datagram is for the one that it is to.
+#[test]
+fn fragments_to_an_address_of_a_prefix_follow_the_first() {
+    let kind = |v6| Kind::new(v6, protocol::UDP, forward::L2_DSR);
+    let places = [false, true].map(|v6| (kind(v6), several(v6).0));
+    let rig = rig_with(ALL_FEATURES, &places);
+    for v6 in [false, true] {
+        let (kind, to) = (kind(v6), several(v6).1);
+        let whole = kind.request().with(|frame| {
+            frame.destination = to;
+            frame.payload = vec![0x5a; 96];
+        });
+        let inputs = parts(&whole.bytes(), v6, 7);
+        let outputs = parts(&kind.forwarded(&whole).bytes(), v6, 7);
+        for (input, output) in inputs.iter().zip(outputs) {
+            let mut wanted = Expected::forwarded(&whole, kind.counter(), output);
+            wanted.counters[0].1.bytes = input.len() as u64;
+            rig.check("a part", input, &wanted);
+        }
+        let other = whole.with(|frame| frame.destination.set_ip(before(to.ip())));
+        let later = &parts(&other.bytes(), v6, 7)[1];
+        rig.check("to another", later, &Expected::dropped(Reason::Fragment));
     }
 }

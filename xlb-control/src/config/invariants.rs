@@ -133,7 +133,7 @@ fn ambiguous_fragments(config: &Config, found: &mut Vec<Violation>) {
             message: format!(
                 "service `{}` has the VIP {} with `fragments = \"address\"`, and service `{}` has it \
                  too: fragments have no port to tell which of the two they are for",
-                other.name, service.vip, service.name
+                other.name, other.vip, service.name
             ),
             help: "give one of them another VIP, or leave `fragments` out".to_owned(),
         });

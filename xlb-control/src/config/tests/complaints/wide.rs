@@ -84,6 +84,11 @@ fn what_cannot_be_is_refused() {
                         \"192.0.2.0/28\"\nport = 80\nforward = \"local\"\n";
     let source =
         |text: String| text.replace("[\"eth0\"]\n", "[\"eth0\"]\nnat_source = [\"10.0.1.2\"]\n");
+    let by_address = OTHER
+        .replace("PORT", "53\nprotocol = \"udp\"\nfragments = \"address\"")
+        .replace("192.0.2.0/28", "192.0.2.5");
+    let by_address = format!("protocol = \"udp\"\n{by_address}");
+    let by_address = with("192.0.2.0/28", "\"all\"", "ipip", &by_address);
     let nat = source(with("192.0.2.10", "\"8000-8999\"", "full-nat", ""));
     let portless_nat = source(with("192.0.2.10", "443", "full-nat", ""));
     files_are_refused(&[
@@ -142,6 +147,25 @@ fn what_cannot_be_is_refused() {
             "service `web` takes in 192.0.2.10:8000-8999, and `full-nat` is for one address and one port",
             (12, 7),
             "a service for each",
+        ),
+        (
+            &with(
+                "192.0.2.0/28",
+                "443",
+                "ipip",
+                "protocol = \"udp\"\nfragments = \"address\"",
+            ),
+            "service `web` takes in 192.0.2.0/28:443, and `fragments = \"address\"` is for one address and \
+             one port",
+            (11, 7),
+            "leave `fragments` out",
+        ),
+        (
+            &by_address,
+            "service `other` has the VIP 192.0.2.5 with `fragments = \"address\"`, and service `web` has it \
+             too: fragments have no port to tell which of the two they are for",
+            (18, 7),
+            "give one of them another VIP",
         ),
         (
             &portless_nat,

@@ -45,8 +45,13 @@ fn service(kind: Kind, at: At) -> Service {
         vip_bits: at.vip.bits(),
         port_be: at.ports.first().to_be(),
         last_port_be: at.ports.last().to_be(),
-        options: u8::from(at.ports.one().is_none()) * service_option::SEVERAL_PORTS
-            | u8::from(!at.vip.is_one()) * service_option::SEVERAL_ADDRESSES,
+        options: [
+            (at.ports.one().is_none(), service_option::SEVERAL_PORTS),
+            (!at.vip.is_one(), service_option::SEVERAL_ADDRESSES),
+        ]
+        .into_iter()
+        .filter_map(|(holds, option)| holds.then_some(option))
+        .sum(),
         ..kind.service()
     }
 }

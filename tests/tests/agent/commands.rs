@@ -93,7 +93,7 @@ fn questions(stage: &Stage) {
         (
             "status",
             "RING          49.1k   98.3k",
-            "/maps/7/used",
+            "/maps/10/used",
             json!(49_143),
         ),
         ("health", "L4OK", "/0/reason", json!("L4OK")),

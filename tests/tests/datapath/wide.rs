@@ -20,7 +20,7 @@ use crate::{
     check::{Expected, TX},
     forwarding::expected,
     fragments::parts,
-    frame::{Carries, Frame},
+    frame::{Carries, Frame, GUE_PORT},
     icmp::{error, quote, too_big},
     kinds::{
         ALL_FEATURES, CLIENT_PORT, Kind, SAME, backend, backend_mac, client, egress_mac, to_vip,
@@ -343,9 +343,11 @@ fn dnat_keeps_the_port_there_and_back() {
 
 #[test]
 fn errors_follow_the_flow_and_keep_its_port() {
-    let rig = portless("8000-8999");
-    for kind in dnat() {
-        let to = SocketAddr::new(at(kind.v6, "X20", "all").vip.address(), 8123);
+    let rig = portless("all");
+    // The second is the port of tunnels, too.
+    let kinds = dnat().flat_map(|kind| [8123, GUE_PORT].map(|port| (kind, port)));
+    for (kind, port) in kinds {
+        let to = SocketAddr::new(at(kind.v6, "X20", "all").vip.address(), port);
         // About what the backend sent.
         let (reply, sent) = answer(kind, to);
         let input = error(too_big(kind.v6), &sent, quote(&sent, usize::MAX));
@@ -376,11 +378,11 @@ fn errors_follow_the_flow_and_keep_its_port() {
             frame.ttl -= 1;
         });
         let outcome = rig.run(&input.bytes());
-        assert_eq!(outcome.action, TX, "about a request, {kind:?}");
+        assert_eq!(outcome.action, TX, "about a request, {kind:?} {port}");
         assert_eq!(
             crate::check::hex(&outcome.bytes),
             crate::check::hex(&output.bytes()),
-            "about a request, {kind:?}"
+            "about a request, {kind:?} {port}"
         );
     }
 }

@@ -127,7 +127,11 @@ fn identify<F: IcmpFamily>(frame: &Frame<'_, impl Layout>) -> Result<Found, Reas
     {
         of_tunnel::<F, F::Opposite, Ipip>(frame, &quoted)
     } else if globals::has(feature::GUE) && type_code == F::TOO_BIG && is_gue(frame, &quoted) {
-        if globals::has(feature::MIXED) && carries_other(frame, &quoted) {
+        // A backend under `dnat` may listen on the port of tunnels.
+        let translated = of_client(frame, &quoted);
+        if translated.is_some() {
+            translated
+        } else if globals::has(feature::MIXED) && carries_other(frame, &quoted) {
             of_tunnel::<F, F::Opposite, Gue>(frame, &quoted)
         } else {
             of_tunnel::<F, F, Gue>(frame, &quoted)

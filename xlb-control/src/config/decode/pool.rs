@@ -113,7 +113,7 @@ fn backend(section: &Section<'_>, out: &mut Complaints<'_>) -> Option<Backend> {
         address(value, Role::Backend, out)
     });
     let port = section.optional("port", out, port);
-    let has_port = port.is_some() || section.get("port").is_none();
+    let has_port = port.is_some() || section.lacks("port");
     let weight = section.optional("weight", out, |value, out| {
         integer(value, &(0..=u16::MAX), out)
     });

@@ -69,6 +69,11 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// Whether a key is not there, and no other that may have been meant for it.
+    pub(super) fn lacks(&self, key: &str) -> bool {
+        self.get(key).is_none() && !self.meant.contains(&key)
+    }
+
     /// Where a key stands.
     pub(super) fn key_span(&self, key: &str) -> Option<Range<usize>> {
         Some(self.table.get_key_value(key)?.0.span())

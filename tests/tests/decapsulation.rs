@@ -207,7 +207,7 @@ fn a_changed_file_is_followed_and_a_bad_one_is_refused() {
     side.reload();
     assert!(
         side.log()
-            .contains("backend.toml:4:23: error: `192.0.2.77/24` is not an IP address")
+            .contains("backend.toml:4:23: error: 192.0.2.77/24 has bits beyond its prefix length")
     );
     assert_eq!(vips(&side), 2, "a bad file changes nothing");
 

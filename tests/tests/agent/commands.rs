@@ -259,8 +259,8 @@ backend drain web => <ADDR:PORT>
 backend drain web 10.80.1.11 => `10.0.1.7:8080`
 backend drain web 10.80.1.11:8080 --timeout 5 => `30s`
 backend weight web 10.80.1.11:8080 70000 => 65535
-service add more --vip 192.0.2.10 --port 0 --forward dnat --pool spare => 1..=65535
-service add more --vip web.example --port 1 --forward dnat --pool spare => invalid IP address";
+service add more --vip 192.0.2.10 --port 0 --forward dnat --pool spare => write one from 1 to 65535
+service add more --vip web.example --port 1 --forward dnat --pool spare => neither an address nor a prefix";
 
 fn slips_of_the_finger(stage: &Stage) {
     for [line, words] in rows(SLIPS) {
